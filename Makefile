@@ -1,0 +1,34 @@
+SHELL := /bin/bash
+PY := .venv/bin/python
+STAMP := .venv/.installed
+
+.PHONY: demo test lint soak lock clean
+
+$(STAMP): pyproject.toml constraints.txt
+	python3.11 -m venv .venv
+	.venv/bin/pip install -q -c constraints.txt torch==2.13.0 setuptools wheel
+	.venv/bin/pip install -q -c constraints.txt -e '.[serve,train,monitor,dev]'
+	.venv/bin/pip check
+	touch $(STAMP)
+
+setup: $(STAMP)
+
+demo: $(STAMP)
+	.venv/bin/streamrec quickstart
+
+lint: $(STAMP)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: lint
+	.venv/bin/pytest -q -n 2 -m "not slow and not gpu"
+
+soak: $(STAMP)
+	.venv/bin/pytest -q -m "slow and not gpu"
+
+lock: $(STAMP)
+	@echo "pip list --format=freeze > constraints.txt, see its header"
+
+clean:
+	rm -rf .venv .streamrec

@@ -1,0 +1,106 @@
+"""What the stages hand to one another. Shapes: N items in the catalogue, K candidates, S sources, F row columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.exposures import FeatureUsed
+from contracts.serving import Degradation, RankedBy
+from features.online.base import UserState
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request, inside. `now_us`: the data set's clock. `deadline`: `time.perf_counter()` seconds."""
+
+    request_id: str
+    user_id: str
+    k: int
+    now_us: int
+    deadline: float
+    context: Mapping[str, str] = field(default_factory=dict)
+    exclude: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))  # item rows
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user as the sources and the ranker see them, resolved at `Query.now_us`.
+
+    row: row of the user in the models, -1 unknown. history: item rows, newest first, at most 10, unknown items left
+    out. seen: item rows never to be shown again. features: by name, past its TTL → the default. stale: names of
+    features that had a value which is too old.
+    """
+
+    row: int
+    state: UserState
+    history: NDArray[np.int32]
+    history_age_h: NDArray[np.float32]
+    seen: NDArray[np.int32]
+    features: Mapping[str, Any] = field(default_factory=dict)
+    used: tuple[FeatureUsed, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceResult:
+    """Best first. items: int32 [≤ quota]; scores: float32, any scale, higher is better."""
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+class Source(Protocol):
+    """A retrieval source. Failure policy: skip. `needs_session`: waits for the online store."""
+
+    name: str
+    needs_session: bool
+
+    def retrieve(self, query: Query, user: User, quota: int) -> SourceResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Aligned columns over K candidates.
+
+    items: int32 [K]; retrieval: float32 [K], merged score; by_source: float32 [K, S], normalised to [0, 1], 0 where a
+    source did not bring the item; brought: bool [K, S]; score: float32 [K], what the ranker said (NaN before it).
+    """
+
+    items: NDArray[np.int32]
+    retrieval: NDArray[np.float32]
+    by_source: NDArray[np.float32]
+    brought: NDArray[np.bool_]
+    score: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, keep: NDArray[Any]) -> "Candidates":
+        """Rows by mask or by position: for filters and selectors only."""
+        return Candidates(
+            self.items[keep], self.retrieval[keep], self.by_source[keep], self.brought[keep], self.score[keep]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """The answer before it is words. items: int32 [≤ k], best first."""
+
+    item_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    sources: tuple[tuple[str, ...], ...]
+    degradation: Degradation
+    ranked_by: RankedBy
+    stale: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    debug: Mapping[str, Any] | None = None
+    # For the context record: ids by source, the first 50 after ranking, digest over all.
+    candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    top: tuple[tuple[str, float], ...] = ()
+    digest: str = ""
+    used: tuple[FeatureUsed, ...] = ()

@@ -1,0 +1,37 @@
+"""The root of `streamrec`. Each group has a file; heavy imports stay inside the commands that need them."""
+
+import os
+
+import typer
+
+from cli import batch, build, data, features, models, quickstart, serve, train
+
+# Before any library that phones home is imported.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+app = typer.Typer(
+    name="streamrec",
+    help="From an interaction log to a recommender service that can be changed safely every day.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+quickstart.register(app)
+train.register(app)
+build.register(app)
+serve.register(app)
+app.add_typer(data.app, name="data", help="Make, import, check and export data sets.")
+app.add_typer(features.app, name="features", help="Feature definitions, materialisation and parity.")
+app.add_typer(models.app, name="models", help="Registered models and their lineage.")
+app.add_typer(batch.app, name="batch", help="Precomputed slates for all users.")
+
+
+def run() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,5 @@
+"""`streamrec models`."""
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)

@@ -1,0 +1,58 @@
+"""The one module that prints: tables for people, one JSON document for scripts, errors with the next command."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from contracts.errors import StreamRecError
+
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else.")]
+
+
+def emit(document: dict[str, Any], *, as_json: bool, human: Callable[[], None] | None = None) -> None:
+    """Print `document` as JSON, or call `human` (default: its keys and values)."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, default=str, allow_nan=False) + "\n")
+    elif human:
+        human()
+    else:
+        for key, value in document.items():
+            out.print(f"[bold]{key}[/bold]  {value}")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    grid = Table(title=title, title_justify="left")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(grid)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def errors_end_well(command: Callable[P, R]) -> Callable[P, R]:
+    """Every command wears this: our errors become one clear message and their exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except StreamRecError as error:
+            err.print(f"[bold red]error:[/bold red] {error.message}", markup=True, soft_wrap=True)
+            if error.next_command:
+                err.print(f"  next: {error.next_command}", markup=False, soft_wrap=True)
+            raise typer.Exit(error.exit_code) from error
+
+    return wrapped

@@ -1,0 +1,7 @@
+"""`streamrec train`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to the root."""

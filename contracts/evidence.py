@@ -1,0 +1,40 @@
+"""Evidence: what is known about a model version, as checks with three verdicts."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+
+class Check(BaseModel):
+    """One check. `inconclusive` also says that nothing is known: missing data is never a pass."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    verdict: Verdict
+    detail: str
+    command: str | None = Field(None, description="what produces this check when it is missing")
+    figures: dict[str, float] = {}
+
+
+class Evidence(BaseModel):
+    """The document that a model version carries as `evidence.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    model: str
+    run_id: str
+    created_at: str
+    checks: tuple[Check, ...]
+    context: dict[str, Any] = {}
+
+    @property
+    def readiness(self) -> Verdict:
+        """`fail` if one fails, else `inconclusive` if one is or none is there, else `pass`."""
+        verdicts = {check.verdict for check in self.checks}
+        if "fail" in verdicts:
+            return "fail"
+        return "inconclusive" if "inconclusive" in verdicts or not verdicts else "pass"

@@ -1,0 +1,70 @@
+"""The two records of an answer.
+
+`Exposure`: once a request, by the front process, never sampled. `ContextRecord`: what a replay needs, sampled and
+droppable. Both carry `schema`; readers refuse a schema they do not know.
+"""
+
+import msgspec
+
+from contracts.serving import Degradation, Outcome, Variant
+
+EXPOSURE_SCHEMA = 1
+CONTEXT_SCHEMA = 1
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """What made the answer. Empty where there is none (no routing table without a gateway)."""
+
+    bento: str
+    retrieval: str
+    ranking: str
+    fallback: str
+    rules: str
+    routing_table: str = ""
+    features: str = ""  # hash of the feature definitions
+    item_snapshot: str = ""  # which materialised item features
+
+
+class Exposure(msgspec.Struct, frozen=True):
+    request_id: str  # UUIDv7
+    timestamp_us: int  # wall clock
+    clock_us: int  # the data set's clock
+    unit: str  # the unit of assignment: the user, unless an experiment says otherwise
+    user_id: str
+    assigned: Variant
+    served: Variant
+    probability: float  # of the assigned variant
+    exploration: bool
+    slate_propensity: float | None  # None: the policy is deterministic
+    outcome: Outcome
+    degradation: Degradation
+    item_ids: list[str]
+    versions: Versions
+    experiments: dict[str, str] = {}
+    schema: int = EXPOSURE_SCHEMA
+
+
+class FeatureUsed(msgspec.Struct, frozen=True):
+    name: str
+    value: float | str | list[float] | list[str] | dict[str, float] | None
+    age_s: float | None  # None: never written
+    source: str  # `store`, `default`
+
+
+class ContextRecord(msgspec.Struct, frozen=True):
+    request_id: str
+    timestamp_us: int
+    clock_us: int
+    user_id: str
+    k: int
+    context: dict[str, str]
+    exclude: list[str]
+    features: list[FeatureUsed]
+    candidates: dict[str, list[str]]  # source → item ids, best first
+    top_item_ids: list[str]  # the first 50 after ranking
+    top_scores: list[float]
+    digest: str  # SHA-256 over all ranked candidates and scores
+    ranked_by: str
+    stages_ms: dict[str, float]
+    notes: list[str] = []  # late sources, relaxed rules, fallbacks
+    schema: int = CONTEXT_SCHEMA

@@ -1,0 +1,23 @@
+"""Words that answers, exposures and metrics share."""
+
+from typing import Literal
+
+# Best to worst. A consumer gets the best rung that works, by name.
+Degradation = Literal["full", "stale_features", "simple_ranking", "batch", "cached", "popularity"]
+DEGRADATIONS: tuple[Degradation, ...] = (
+    "full",
+    "stale_features",
+    "simple_ranking",
+    "batch",
+    "cached",
+    "popularity",
+)
+# What ordered the candidates. `logistic` and `retrieval` are both the rung `simple_ranking`.
+RankedBy = Literal["dcn", "logistic", "retrieval", "batch", "cached", "popularity"]
+
+Variant = Literal["champion", "candidate", "control", "fallback"]
+Outcome = Literal["ok", "empty", "refused", "error"]
+
+SOURCES = ("two_tower", "graph", "content", "trending")
+EMBEDDING_DIM = 128
+HISTORY_LENGTH = 10

@@ -1,0 +1,68 @@
+"""Settings: `streamrec.toml`, then `STREAMREC_*` variables, then flags. Unknown keys are errors."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from contracts.errors import UsageError
+
+PREFIX = "STREAMREC_"
+# Variables that belong to scripts around the project, not to its settings.
+NOT_SETTINGS = frozenset({"STREAMREC_CONFIG", "STREAMREC_SHARED_DATA"})
+
+
+class Settings(BaseModel):
+    """Everything an operator may set. One flat namespace: `home` is `STREAMREC_HOME` and `home = …` in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    home: Path = Field(Path(".streamrec"), description="where the embedded default writes everything")
+    host: str = Field("127.0.0.1", description="address that servers listen on")
+    port: int = Field(3000, ge=0, le=65535)
+    topology: Literal["colocated", "distributed"] = "colocated"
+    online_store: str = Field("sqlite", description="`sqlite`, `memory` or a `redis://` URL")
+    rules: Path | None = Field(None, description="rules document; the one in the Bento when unset")
+    deadline_ms: float = Field(150.0, gt=0, le=60_000)
+    source_budget_ms: float = Field(30.0, gt=0, description="time any one retrieval source may take")
+    log_contexts: float = Field(1.0, ge=0, le=1, description="share of requests whose context record is kept")
+    token: str | None = Field(None, description="bearer token for GET /v1/requests/{id}", repr=False)
+
+    @property
+    def mlflow_uri(self) -> str:
+        """`MLFLOW_TRACKING_URI` when set, else SQLite under `home`."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Settings:
+    """Merge file, environment and flags (None means "not given").
+
+    Raises:
+        UsageError: an unknown key or a value of the wrong type, naming where it came from.
+    """
+    path = file or Path(environ.get("STREAMREC_CONFIG", "streamrec.toml"))
+    values: dict[str, Any] = {}
+    if path.exists():
+        try:
+            values |= tomllib.loads(path.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not valid TOML: {error}") from error
+    values |= {
+        key.removeprefix(PREFIX).lower(): value
+        for key, value in environ.items()
+        if key.startswith(PREFIX) and key not in NOT_SETTINGS
+    }
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors())
+        raise UsageError(f"settings ({path}, {PREFIX}* and flags): {problems}") from error

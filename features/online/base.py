@@ -1,0 +1,86 @@
+"""What an online store must do, and the state of a user as one read gives it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A feature value and when it became true, in microseconds since 1970 UTC."""
+
+    value: Any
+    timestamp_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    item_id: str
+    event: str
+    timestamp_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrecomputedList:
+    """The ladder's `batch` rung: one user's slate with what made it."""
+
+    item_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    snapshot: str  # id of the published snapshot
+    model: str  # Bento tag
+    feature_time_us: int
+    segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """Everything the store knows of one user. `last`: at most 10, newest first."""
+
+    user_id: str
+    batch: Mapping[str, Stamped] = field(default_factory=dict)
+    last: tuple[Interaction, ...] = ()
+    precomputed: PrecomputedList | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSnapshot:
+    """Item features as aligned columns over `item_ids` (N items).
+
+    columns: feature name → float32 [N], NaN where never computed; timestamps_us: feature name → when it was computed.
+    """
+
+    version: str
+    item_ids: Sequence[str]
+    columns: Mapping[str, NDArray[np.float32]]
+    timestamps_us: Mapping[str, int]
+
+
+class OnlineStore(Protocol):
+    """Adapters: `sqlite.py`, `redis.py`, `memory.py` (the fake). All raise `Unreachable` when the store is away."""
+
+    async def read_user(self, user_id: str) -> UserState:
+        """One round trip. An unknown user is an empty state, not an error."""
+        ...
+
+    def write_users(self, rows: Mapping[str, Mapping[str, Stamped]]) -> None:
+        """Merge batch features: user id → feature → value. Older timestamps never overwrite newer ones."""
+        ...
+
+    def append_interactions(self, rows: Sequence[tuple[str, Interaction]]) -> None:
+        """Streaming update of `last`: kept newest first, cut to 10, each (item, event, time) once."""
+        ...
+
+    def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
+        """Swap the whole set of precomputed lists in one step."""
+        ...
+
+    def write_item_snapshot(self, snapshot: ItemSnapshot) -> None: ...
+
+    def read_item_snapshot(self, newer_than: str | None = None) -> ItemSnapshot | None:
+        """The newest snapshot, or None when there is none or its version is `newer_than`."""
+        ...
+
+    def close(self) -> None: ...
