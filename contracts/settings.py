@@ -29,6 +29,8 @@ class Settings(BaseModel):
     deadline_ms: float = Field(150.0, gt=0, le=60_000)
     source_budget_ms: float = Field(30.0, gt=0, description="time any one retrieval source may take")
     log_contexts: float = Field(1.0, ge=0, le=1, description="share of requests whose context record is kept")
+    device: Literal["cpu", "gpu"] = Field("cpu", description="where the ranker runs; the CPU when there is no GPU")
+    bundles: Path | None = Field(None, description="folder with retrieval/, ranking/, fallback/ in place of a Bento's")
     token: str | None = Field(None, description="bearer token for GET /v1/requests/{id}", repr=False)
 
     @property
