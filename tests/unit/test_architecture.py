@@ -1,0 +1,92 @@
+"""The import table of the architecture, held by walking the imports with `ast`."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST_PARTY = ("contracts", "features", "registry", "bentos", "training", "monitoring", "cli")
+
+# What each package may import of the others. A prefix allows everything below it.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "contracts": (),
+    "features": ("contracts",),
+    "registry": ("contracts", "features"),
+    "bentos": ("contracts", "features", "registry.artifacts"),
+    "training": ("contracts", "features", "registry", "bentos.recommender", "bentos.telemetry"),
+    "monitoring": ("contracts", "features", "registry", "bentos", "training.evaluation"),
+    "cli": FIRST_PARTY,
+}
+FORBIDDEN: dict[str, tuple[str, ...]] = {
+    "training": ("bentos.recommender.service", "bentos.recommender.entry", "bentos.recommender.worker"),
+}
+# Heavy libraries that must not reach a serving process.
+NOT_IN_SERVING = {"torch", "mlflow", "pandas", "sklearn", "duckdb", "matplotlib", "alibi_detect", "evidently"}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Dotted names a file imports, at any depth of the file."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module
+            # `from a import b` may name a module: both are arrows.
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == p or name.startswith(p + ".") for p in prefixes)
+
+
+@pytest.mark.parametrize("package", FIRST_PARTY)
+def test_imports_follow_the_architecture_table(package: str) -> None:
+    wrong = []
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for name in imports_of(path):
+            top = name.split(".")[0]
+            if top not in FIRST_PARTY or top == package:
+                continue
+            allowed = ALLOWED[package]
+            # `from registry import artifacts` names the package on its way to the module.
+            on_the_way = any(a.startswith(name + ".") for a in allowed)
+            if (not within(name, allowed) and not on_the_way) or within(name, FORBIDDEN.get(package, ())):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def serving_files() -> set[Path]:
+    """Every first-party file that importing the service may reach."""
+    found: set[Path] = set()
+    todo = sorted((ROOT / "bentos").rglob("*.py"))
+    while todo:
+        path = todo.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for name in imports_of(path):
+            if name.split(".")[0] not in FIRST_PARTY:
+                continue
+            base = ROOT.joinpath(*name.split("."))
+            todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.exists()]
+    return found
+
+
+def test_serving_reaches_no_training_library() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted(serving_files())
+        for name in imports_of(path)
+        if name.split(".")[0] in NOT_IN_SERVING and path.name != "gpu.py"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_package_inits_are_empty() -> None:
+    for package in FIRST_PARTY:
+        for path in (ROOT / package).rglob("__init__.py"):
+            assert not path.read_text().strip(), f"{path.relative_to(ROOT)} is not empty"
