@@ -2,10 +2,14 @@
 
 A row is float32; a categorical column holds its index as a float (exact up to 2**24) and the model casts it.
 Columns that depend on the item alone are computed once for the whole catalogue (`item_block`) and gathered.
+Nothing here is a row number of a user or an item: the retrieval models that a ranker learns beside and those that
+it serves beside are two fits, and only what means the same in both may be a column.
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +17,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.catalogue import Catalogue
+from contracts.serving import HISTORY_LENGTH, SOURCES
+from features.popularity import DAY_US, IDLE_COLUMN, NEVER_DAYS, POPULARITY_COLUMNS
+
+HOUR_US = 3_600_000_000
+COUNTRY_BUCKETS = 128
+DEVICES = ("", "ios", "android", "web", "desktop", "mobile", "tablet", "tv")  # index 0: unknown or another
+CREATOR_BUCKETS = 1024
+# Of features that the registry defines; `tests/unit/features/test_ranking.py` holds them equal to its defaults.
+ITEM_DEFAULTS = {"item_ctr_7d": 0.02, "item_completion_rate_7d": 0.0, "item_trending_score": 0.0}
+SESSION_DEFAULT_MIN = 12.0
+
+ITEM_COLUMNS = (
+    *(f"log_{name}" for name in POPULARITY_COLUMNS),
+    "log_idle_d",
+    "log_age_d",
+    "ctr_7d",
+    "completion_7d",
+    "log_trending",
+    "log_price",
+    "price_known",
+    "promoted",
+)
+ITEM_CATEGORICAL = ("category", "creator")
+PAIR_COLUMNS = (
+    *(f"source_{name}" for name in SOURCES),
+    *(f"brought_{name}" for name in SOURCES),
+    "retrieval",
+    "log_retrieval_rank",
+    "agreeing",
+    "two_tower_cosine",
+    "graph_z",
+    "graph_cosine",
+    "category_share",
+    "category_lift",
+    "price_gap",
+    "price_distance",
+    "two_tower_history_max",
+    "two_tower_history_mean",
+    "graph_history_max",
+    "graph_history_mean",
+    "category_in_history",
+    "creator_in_history",
+)
+USER_COLUMNS = (
+    "log_hours_since_last",
+    "log_session_min",
+    "history_length",
+    "log_seen",
+    "hour_sin",
+    "hour_cos",
+    "weekday_sin",
+    "weekday_cos",
+)
+USER_CATEGORICAL = ("country", "device")
+# Constant within a moment: a ranker that saw only a few moments must not read them (training/models/dcn_v2.py).
+CLOCK_COLUMNS = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -22,6 +82,8 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class RowSchema(msgspec.Struct, frozen=True):
+    """Dense columns first, then categorical ones."""
+
     columns: tuple[Column, ...]
 
     @property
@@ -29,16 +91,82 @@ class RowSchema(msgspec.Struct, frozen=True):
         """SHA-256 over the ordered columns: a model and the code that feeds it must agree."""
         return hashlib.sha256(msgspec.json.encode(self.columns)).hexdigest()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def at(self, name: str) -> int:
+        return self.names.index(name)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemBlock:
+    """Opaque to callers: what `rows` gathers from. dense: float32 [N, len(ITEM_COLUMNS)]."""
+
+    dense: NDArray[np.float32]
+    categorical: NDArray[np.float32]  # [N, 2]
+    log_price: NDArray[np.float32]  # [N], NaN unknown
+    category_at: Mapping[str, int]
+    category_prior: NDArray[np.float32]  # [C], share of recent positive events
+
 
 def row_schema(catalogue: Catalogue) -> RowSchema:
-    raise NotImplementedError
+    dense = (*ITEM_COLUMNS, *PAIR_COLUMNS, *USER_COLUMNS)
+    sizes = {
+        "category": len(catalogue.categories) + 1,
+        "creator": min(len(catalogue.creators), CREATOR_BUCKETS) + 1,
+        "country": COUNTRY_BUCKETS + 1,
+        "device": len(DEVICES),
+    }
+    return RowSchema(
+        (
+            *(Column(name) for name in dense),
+            *(Column(name, "categorical", sizes[name]) for name in (*ITEM_CATEGORICAL, *USER_CATEGORICAL)),
+        )
+    )
 
 
-def item_block(
-    catalogue: Catalogue, item_features: Mapping[str, NDArray[np.float32]], now_us: int
-) -> NDArray[np.float32]:
-    """Item-only columns, float32 [N, Fi], in the order of `row_schema`'s item columns."""
-    raise NotImplementedError
+def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.float32]], now_us: int) -> ItemBlock:
+    """Item-only columns for the whole catalogue as of `now_us` (item age; recompute when the item features change).
+
+    item_features: float32 [N] by name; those of the registry and of features/popularity.py. A missing column or a NaN
+    is its default.
+    """
+    n = len(catalogue)
+
+    def column(name: str, default: float) -> NDArray[np.float32]:
+        values = item_features.get(name)
+        if values is None:
+            return np.full(n, default, np.float32)
+        return np.nan_to_num(np.asarray(values, np.float32), nan=default, posinf=default, neginf=default)
+
+    popularity = [np.log1p(np.maximum(column(name, 0.0), 0)) for name in POPULARITY_COLUMNS]
+    age_d = np.maximum(now_us - catalogue.published_us, 0) / DAY_US
+    price = np.where(np.isfinite(catalogue.price) & (catalogue.price > 0), catalogue.price, np.nan)
+    log_price = np.log1p(price).astype(np.float32)
+    dense = np.column_stack(
+        [
+            *popularity,
+            np.log1p(np.maximum(column(IDLE_COLUMN, NEVER_DAYS), 0)),
+            np.log1p(age_d),
+            column("item_ctr_7d", ITEM_DEFAULTS["item_ctr_7d"]),
+            column("item_completion_rate_7d", ITEM_DEFAULTS["item_completion_rate_7d"]),
+            np.log1p(np.maximum(column("item_trending_score", ITEM_DEFAULTS["item_trending_score"]), 0)),
+            np.nan_to_num(log_price),
+            np.isfinite(log_price),
+            catalogue.is_promoted,
+        ]
+    ).astype(np.float32)
+    creators = min(len(catalogue.creators), CREATOR_BUCKETS)
+    creator = np.where(catalogue.creator >= 0, catalogue.creator % max(creators, 1) + 1, 0)
+    counts = np.bincount(catalogue.category, column("item_popularity_hl90d", 0.0), minlength=len(catalogue.categories))
+    return ItemBlock(
+        dense,
+        np.column_stack([catalogue.category + 1, creator]).astype(np.float32).reshape(n, 2),
+        log_price,
+        {name: at for at, name in enumerate(catalogue.categories)},
+        ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32),
+    )
 
 
 def rows(
@@ -52,8 +180,103 @@ def rows(
     context: Mapping[str, str],
     now_us: int,
     catalogue: Catalogue,
-    block: NDArray[np.float32],
+    block: ItemBlock,
     item_embeddings: NDArray[np.float32],
+    brought: NDArray[np.bool_] | None = None,
+    query_embedding: NDArray[np.float32] | None = None,
+    graph_items: NDArray[np.float32] | None = None,
+    graph_user: NDArray[np.float32] | None = None,
+    n_seen: int = 0,
 ) -> NDArray[np.float32]:
-    """float32 [K, F] in the order of `row_schema`. No NaN: an unknown is its default."""
-    raise NotImplementedError
+    """float32 [K, F] in the order of `row_schema`. No NaN: an unknown is its default.
+
+    retrieval: [K] merged score; by_source: [K, S] normalised; brought: [K, S], default `by_source > 0`. history: item
+    rows, newest first, history_age_h their ages. features: resolved values by name; `user_category_preferences` is a
+    mapping category → share. query_embedding: float32 [D] of the two-tower query, None when it is missing or late.
+    graph_items [N, G], graph_user [G]: LightGCN, None without. n_seen: items that the user has met.
+    """
+    k = len(items)
+    if brought is None:
+        brought = by_source > 0
+    first_pair = len(ITEM_COLUMNS)
+    first_user = first_pair + len(PAIR_COLUMNS)
+    first_category = first_user + len(USER_COLUMNS)
+    out = np.zeros((k, first_category + 4), np.float32)
+    out[:, :first_pair] = block.dense[items]
+    out[:, first_category : first_category + 2] = block.categorical[items]
+
+    category = catalogue.category[items]
+    pair = out[:, first_pair:first_user]
+    pair[:, 0:4] = by_source
+    pair[:, 4:8] = brought
+    pair[:, 8] = retrieval
+    pair[np.argsort(-retrieval, kind="stable"), 9] = np.log1p(np.arange(k, dtype=np.float32))
+    pair[:, 10] = brought.sum(axis=1)
+
+    vectors = item_embeddings[items]
+    if query_embedding is not None:
+        pair[:, 11] = vectors @ query_embedding
+    if graph_items is not None:
+        graph = graph_items[items]
+        norms = np.sqrt(np.einsum("kg,kg->k", graph, graph)) + 1e-9
+        if graph_user is not None:
+            dot = graph @ graph_user
+            pair[:, 12] = (dot - dot.mean()) / (dot.std() + 1e-6) if k else 0.0
+            pair[:, 13] = dot / (norms * (float(np.linalg.norm(graph_user)) + 1e-9))
+
+    share = np.zeros(len(block.category_prior), np.float32)
+    preferences = features.get("user_category_preferences")
+    if isinstance(preferences, Mapping):
+        for name, value in preferences.items():
+            at = block.category_at.get(name)
+            if at is not None:
+                share[at] = value
+    total = share.sum()
+    lift = np.log((share + 0.05 * block.category_prior) / (1.05 * block.category_prior)) if total > 0 else share
+    pair[:, 14] = share[category]
+    pair[:, 15] = lift[category]
+
+    history = history[:HISTORY_LENGTH]
+    if len(history):
+        log_price = block.log_price[items]
+        paid = block.log_price[history]
+        paid = paid[np.isfinite(paid)]
+        if len(paid):
+            gap = np.nan_to_num(log_price - paid.mean())
+            pair[:, 16] = gap
+            pair[:, 17] = np.abs(gap)
+        near = vectors @ item_embeddings[history].T
+        pair[:, 18] = near.max(axis=1)
+        pair[:, 19] = near.mean(axis=1)
+        if graph_items is not None:
+            past = graph_items[history]
+            past = past / (np.linalg.norm(past, axis=1, keepdims=True) + 1e-9)
+            near = (graph @ past.T) / norms[:, None]
+            pair[:, 20] = near.max(axis=1)
+            pair[:, 21] = near.mean(axis=1)
+        pair[:, 22] = np.bincount(catalogue.category[history], minlength=len(block.category_prior))[category]
+        creator = catalogue.creator[items]
+        of_history = catalogue.creator[history]
+        of_history = of_history[of_history >= 0]
+        if len(of_history):
+            pair[:, 23] = (creator[:, None] == of_history[None, :]).sum(axis=1)
+
+    user = out[:, first_user:first_category]
+    session = features.get("user_avg_session_length_min")
+    hour = 2 * np.pi * (now_us % DAY_US) / DAY_US
+    weekday = 2 * np.pi * ((now_us // DAY_US + 3) % 7) / 7  # 1970-01-01 was a Thursday
+    user[:] = (
+        np.log1p(max(float(history_age_h[0]), 0.0)) if len(history_age_h) else np.log1p(24 * 365.0),
+        np.log1p(max(float(SESSION_DEFAULT_MIN if session is None else session), 0.0)),
+        len(history),
+        np.log1p(n_seen),
+        np.sin(hour),
+        np.cos(hour),
+        np.sin(weekday),
+        np.cos(weekday),
+    )
+    country = context.get("country", "")
+    out[:, first_category + 2] = zlib.crc32(country.encode(errors="replace")) % COUNTRY_BUCKETS + 1 if country else 0
+    device = context.get("device", "").lower()
+    out[:, first_category + 3] = DEVICES.index(device) if device in DEVICES else 0
+    return np.nan_to_num(out, copy=False)
