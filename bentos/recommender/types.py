@@ -54,12 +54,16 @@ class SourceResult:
 
 
 class Source(Protocol):
-    """A retrieval source. Failure policy: skip. `needs_session`: waits for the online store."""
+    """A retrieval source. Failure policy: skip. `needs_session`: waits for the online store.
+
+    `blocked`: bool [N], items that must not be brought (seen, excluded, flagged, not yet published): they are left out
+    before the quota, so that a full quota of allowed items comes back where there are that many.
+    """
 
     name: str
     needs_session: bool
 
-    def retrieve(self, query: Query, user: User, quota: int) -> SourceResult: ...
+    def retrieve(self, query: Query, user: User, blocked: NDArray[np.bool_], quota: int) -> SourceResult: ...
 
 
 @dataclass(frozen=True, slots=True)
