@@ -37,19 +37,24 @@ class PrecomputedList:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """Everything the store knows of one user. `last`: at most 10, newest first."""
+    """Everything the store knows of one user. `last`: at most 10, newest first.
+
+    watermark_us: the moment up to which the stream behind `last` is known to be whole; None: nobody has said so.
+    """
 
     user_id: str
     batch: Mapping[str, Stamped] = field(default_factory=dict)
     last: tuple[Interaction, ...] = ()
     precomputed: PrecomputedList | None = None
+    watermark_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ItemSnapshot:
     """Item features as aligned columns over `item_ids` (N items).
 
-    columns: feature name → float32 [N], NaN where never computed; timestamps_us: feature name → when it was computed.
+    columns: feature name → float32 [N] (embeddings [N, D]), NaN where never computed; timestamps_us: feature name →
+    when it was computed.
     """
 
     version: str
@@ -66,7 +71,11 @@ class OnlineStore(Protocol):
         ...
 
     def write_users(self, rows: Mapping[str, Mapping[str, Stamped]]) -> None:
-        """Merge batch features: user id → feature → value. Older timestamps never overwrite newer ones."""
+        """Merge batch features: user id → feature → value. Older timestamps never overwrite newer ones.
+
+        The materialised `user_last_10_interactions` comes this way too; a read merges it with what was streamed, and
+        its timestamp is a watermark.
+        """
         ...
 
     def append_interactions(self, rows: Sequence[tuple[str, Interaction]]) -> None:

@@ -1,0 +1,68 @@
+"""Streaming features as pure functions (state, event) → state.
+
+The consumer folds them over arriving events, `parity` over a replayed log, and the offline side over a sorted one:
+one code path. The order of interactions is total, so that every store agrees on ties: newest first, then item id and
+event, both descending by code point.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from contracts.dataset import DatasetConfig
+from contracts.serving import HISTORY_LENGTH
+from features.online.base import Interaction
+
+# An impression is what the service did, not what the user did.
+IMPRESSION = "impression"
+
+
+def impression_events(config: DatasetConfig | None = None) -> frozenset[str]:
+    """Names of events that are no interactions."""
+    own = config.impression_event if config else None
+    return frozenset({IMPRESSION, own}) if own else frozenset({IMPRESSION})
+
+
+def recency(interaction: Interaction) -> tuple[int, str, str]:
+    """Sort key; the greatest is the newest."""
+    return interaction.timestamp_us, interaction.item_id, interaction.event
+
+
+def merge_last(last: Iterable[Interaction], new: Iterable[Interaction]) -> tuple[Interaction, ...]:
+    """The newest 10 of both, each (item, event, time) once. Late and repeated events are welcome."""
+    both = {recency(i): i for i in (*last, *new)}
+    return tuple(both[key] for key in sorted(both, reverse=True)[:HISTORY_LENGTH])
+
+
+def push(last: tuple[Interaction, ...], new: Interaction) -> tuple[Interaction, ...]:
+    """`merge_last` for one event: the common case, an event newer than all, costs no sort."""
+    if not last or recency(new) > recency(last[0]):
+        return (new, *last[: HISTORY_LENGTH - 1])
+    return merge_last(last, (new,))
+
+
+@dataclass(frozen=True, slots=True)
+class Decayed:
+    """An exponentially decayed sum: `value` as it stood at `timestamp_us`."""
+
+    value: float = 0.0
+    timestamp_us: int = 0
+
+    def at(self, now_us: int, half_life_us: float) -> float:
+        return self.value * 2.0 ** (-(now_us - self.timestamp_us) / half_life_us)
+
+    def add(self, weight: float, at_us: int, half_life_us: float) -> "Decayed":
+        """Add `weight` that fell at `at_us`; a late one is decayed to the state's own time."""
+        if at_us >= self.timestamp_us:
+            return Decayed(self.at(at_us, half_life_us) + weight, at_us)
+        late = weight * 2.0 ** (-(self.timestamp_us - at_us) / half_life_us)
+        return Decayed(self.value + late, self.timestamp_us)
+
+
+def positive_weight(config: DatasetConfig, event: str, value: float | None) -> float:
+    """Weight of an event as a wish for its item; 0 when it is none. The first rule that fits decides."""
+    for positive in config.positives:
+        if positive.event == event and (
+            positive.min_value is None or (value is not None and value >= positive.min_value)
+        ):
+            return positive.weight
+    return 0.0
