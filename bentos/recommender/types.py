@@ -47,10 +47,14 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class SourceResult:
-    """Best first. items: int32 [≤ quota]; scores: float32, any scale, higher is better."""
+    """Best first. items: int32 [≤ quota]; scores: float32, any scale, higher is better.
+
+    vector: float32 [D], what two-tower searched with; None from the others.
+    """
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
+    vector: NDArray[np.float32] | None = None
 
 
 class Source(Protocol):
@@ -71,7 +75,8 @@ class Candidates:
     """Aligned columns over K candidates.
 
     items: int32 [K]; retrieval: float32 [K], merged score; by_source: float32 [K, S], normalised to [0, 1], 0 where a
-    source did not bring the item; brought: bool [K, S]; score: float32 [K], what the ranker said (NaN before it).
+    source did not bring the item; brought: bool [K, S]; score: float32 [K], what the ranker said (NaN before it);
+    vector: float32 [D], the user's two-tower vector, None without that source.
     """
 
     items: NDArray[np.int32]
@@ -79,6 +84,7 @@ class Candidates:
     by_source: NDArray[np.float32]
     brought: NDArray[np.bool_]
     score: NDArray[np.float32]
+    vector: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -86,7 +92,12 @@ class Candidates:
     def take(self, keep: NDArray[Any]) -> "Candidates":
         """Rows by mask or by position: for filters and selectors only."""
         return Candidates(
-            self.items[keep], self.retrieval[keep], self.by_source[keep], self.brought[keep], self.score[keep]
+            self.items[keep],
+            self.retrieval[keep],
+            self.by_source[keep],
+            self.brought[keep],
+            self.score[keep],
+            self.vector,
         )
 
 
