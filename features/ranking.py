@@ -18,23 +18,37 @@ from numpy.typing import NDArray
 
 from contracts.catalogue import Catalogue
 from contracts.serving import HISTORY_LENGTH, SOURCES
-from features.popularity import DAY_US, IDLE_COLUMN, NEVER_DAYS, POPULARITY_COLUMNS
+from features.registry import REGISTRY
 
-HOUR_US = 3_600_000_000
+DAY_US = 86_400_000_000
 COUNTRY_BUCKETS = 128
 DEVICES = ("", "ios", "android", "web", "desktop", "mobile", "tablet", "tv")  # index 0: unknown or another
 CREATOR_BUCKETS = 1024
-# Of features that the registry defines; `tests/unit/features/test_ranking.py` holds them equal to its defaults.
-ITEM_DEFAULTS = {"item_ctr_7d": 0.02, "item_completion_rate_7d": 0.0, "item_trending_score": 0.0}
-SESSION_DEFAULT_MIN = 12.0
+NEVER_H = 24 * 365.0  # "hours since the last interaction" of a user without one
 
+# Counts of the registry that enter a row as log(1 + count).
+ITEM_COUNTS = (
+    "item_pop_1d",
+    "item_pop_3d",
+    "item_pop_7d",
+    "item_pop_14d",
+    "item_pop_60d",
+    "item_pop_total",
+    "item_users_30d",
+    "item_trending_score",
+)
+ITEM_RATES = ("item_ctr_7d", "item_completion_rate_7d")
+USER_COUNTS = (
+    "user_avg_session_length_min",
+    "user_positives_30d",
+    "user_positives_total",
+    "user_active_days_30d",
+    "user_tenure_days",
+)
 ITEM_COLUMNS = (
-    *(f"log_{name}" for name in POPULARITY_COLUMNS),
-    "log_idle_d",
+    *(f"log_{name}" for name in ITEM_COUNTS),
+    *ITEM_RATES,
     "log_age_d",
-    "ctr_7d",
-    "completion_7d",
-    "log_trending",
     "log_price",
     "price_known",
     "promoted",
@@ -61,8 +75,8 @@ PAIR_COLUMNS = (
     "creator_in_history",
 )
 USER_COLUMNS = (
+    *(f"log_{name}" for name in USER_COUNTS),
     "log_hours_since_last",
-    "log_session_min",
     "history_length",
     "log_seen",
     "hour_sin",
@@ -129,29 +143,25 @@ def row_schema(catalogue: Catalogue) -> RowSchema:
 def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.float32]], now_us: int) -> ItemBlock:
     """Item-only columns for the whole catalogue as of `now_us` (item age; recompute when the item features change).
 
-    item_features: float32 [N] by name; those of the registry and of features/popularity.py. A missing column or a NaN
-    is its default.
+    item_features: float32 [N] by the names of the registry. A missing column or a NaN is the registry's default.
     """
     n = len(catalogue)
 
-    def column(name: str, default: float) -> NDArray[np.float32]:
+    def column(name: str) -> NDArray[np.float32]:
+        default = float(REGISTRY[name].default)
         values = item_features.get(name)
         if values is None:
             return np.full(n, default, np.float32)
         return np.nan_to_num(np.asarray(values, np.float32), nan=default, posinf=default, neginf=default)
 
-    popularity = [np.log1p(np.maximum(column(name, 0.0), 0)) for name in POPULARITY_COLUMNS]
     age_d = np.maximum(now_us - catalogue.published_us, 0) / DAY_US
     price = np.where(np.isfinite(catalogue.price) & (catalogue.price > 0), catalogue.price, np.nan)
     log_price = np.log1p(price).astype(np.float32)
     dense = np.column_stack(
         [
-            *popularity,
-            np.log1p(np.maximum(column(IDLE_COLUMN, NEVER_DAYS), 0)),
+            *(np.log1p(np.maximum(column(name), 0)) for name in ITEM_COUNTS),
+            *(column(name) for name in ITEM_RATES),
             np.log1p(age_d),
-            column("item_ctr_7d", ITEM_DEFAULTS["item_ctr_7d"]),
-            column("item_completion_rate_7d", ITEM_DEFAULTS["item_completion_rate_7d"]),
-            np.log1p(np.maximum(column("item_trending_score", ITEM_DEFAULTS["item_trending_score"]), 0)),
             np.nan_to_num(log_price),
             np.isfinite(log_price),
             catalogue.is_promoted,
@@ -159,7 +169,7 @@ def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.floa
     ).astype(np.float32)
     creators = min(len(catalogue.creators), CREATOR_BUCKETS)
     creator = np.where(catalogue.creator >= 0, catalogue.creator % max(creators, 1) + 1, 0)
-    counts = np.bincount(catalogue.category, column("item_popularity_hl90d", 0.0), minlength=len(catalogue.categories))
+    counts = np.bincount(catalogue.category, column("item_pop_60d"), minlength=len(catalogue.categories))
     return ItemBlock(
         dense,
         np.column_stack([catalogue.category + 1, creator]).astype(np.float32).reshape(n, 2),
@@ -262,12 +272,11 @@ def rows(
             pair[:, 23] = (creator[:, None] == of_history[None, :]).sum(axis=1)
 
     user = out[:, first_user:first_category]
-    session = features.get("user_avg_session_length_min")
     hour = 2 * np.pi * (now_us % DAY_US) / DAY_US
     weekday = 2 * np.pi * ((now_us // DAY_US + 3) % 7) / 7  # 1970-01-01 was a Thursday
     user[:] = (
-        np.log1p(max(float(history_age_h[0]), 0.0)) if len(history_age_h) else np.log1p(24 * 365.0),
-        np.log1p(max(float(SESSION_DEFAULT_MIN if session is None else session), 0.0)),
+        *(np.log1p(max(float(features.get(name, REGISTRY[name].default)), 0.0)) for name in USER_COUNTS),
+        np.log1p(max(float(history_age_h[0]), 0.0) if len(history_age_h) else NEVER_H),
         len(history),
         np.log1p(n_seen),
         np.sin(hour),

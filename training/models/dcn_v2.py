@@ -1,0 +1,313 @@
+"""DCN-V2: full-rank cross layers beside a deep tower over ranking rows, calibrated.
+
+Wang et al., "DCN V2: Improved Deep & Cross Network", WWW 2021 (the parallel form). Standardisation, the casts of
+categorical columns and the calibration are part of the network, so that the exported graph takes the raw rows of
+features/ranking.py and nothing else. R rows, F columns, U users, K candidates of one, W width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.ranking import CLOCK_COLUMNS, RowSchema
+from training.determinism import deterministic
+from training.evaluation import metrics
+from training.progress import Progress, silent
+
+CLIP = 6.0  # standard deviations: no outlier of a new day may leave the range that was learnt
+MIN_MOMENTS = 24  # fewer distinct values than this teach nothing about the clock
+
+
+@dataclass(frozen=True, slots=True)
+class DcnConfig:
+    cross_layers: int = 3
+    hidden: tuple[int, ...] = (128, 64)
+    embedding: int = 8
+    dropout: float = 0.1
+    epochs: int = 24
+    patience: int = 5  # epochs without a better NDCG@10 on the held-out users
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    users_per_batch: int = 32
+    rows_per_user: int = 120  # all positives first, then fresh random candidates every epoch
+    listwise: float = 0.5  # weight of the softmax over one user's rows; the rest is binary cross-entropy
+
+
+@dataclass(frozen=True, slots=True)
+class RankingRows:
+    """Rows of several users' candidates, one user after another. labels: int8 [R]; indptr: int64 [U + 1]."""
+
+    rows: NDArray[np.float32]
+    labels: NDArray[np.int8]
+    indptr: NDArray[np.int64]
+
+    @property
+    def n_users(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """int64 [R]: the position of each row's user."""
+        return np.repeat(np.arange(self.n_users), np.diff(self.indptr))
+
+    def take(self, users: NDArray[np.int64]) -> "RankingRows":
+        counts = np.diff(self.indptr)[users]
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        at = np.concatenate([np.arange(self.indptr[u], self.indptr[u + 1]) for u in users] or [np.empty(0, np.int64)])
+        return RankingRows(self.rows[at], self.labels[at], indptr)
+
+    @classmethod
+    def join(cls, parts: Sequence["RankingRows"]) -> "RankingRows":
+        counts = np.concatenate([np.diff(p.indptr) for p in parts])
+        return cls(
+            np.concatenate([p.rows for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+
+
+def standardise(rows: NDArray[np.float32], schema: RowSchema) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and scale of the dense columns, float32 [dense]. A scale of 0 takes a column out of the model.
+
+    Out go constant columns, and clock columns that were seen at a few moments only: they would name the moment.
+    """
+    dense = [at for at, column in enumerate(schema.columns) if column.kind == "dense"]
+    values = rows[:, dense]
+    mean = values.mean(axis=0, dtype=np.float64)
+    deviation = values.std(axis=0, dtype=np.float64)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+    for name in CLOCK_COLUMNS:
+        at = schema.at(name)
+        if len(np.unique(rows[:, at])) < MIN_MOMENTS:
+            scale[dense.index(at)] = 0.0
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+class Cross(nn.Module):
+    """x0 ⊙ (W x + b) + x."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, first: Tensor, x: Tensor) -> Tensor:
+        return first * self.linear(x) + x
+
+
+class DcnV2(nn.Module):
+    """rows float32 [R, F] → calibrated probability float32 [R]."""
+
+    mean: Tensor
+    scale: Tensor
+    calibration: Tensor
+
+    def __init__(self, schema: RowSchema, mean: NDArray[np.float32], scale: NDArray[np.float32], config: DcnConfig):
+        super().__init__()
+        self.n_dense = sum(column.kind == "dense" for column in schema.columns)
+        self.sizes = [column.size for column in schema.columns if column.kind == "categorical"]
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+        self.embeddings = nn.ModuleList(nn.Embedding(size, config.embedding) for size in self.sizes)
+        for table in self.embeddings:
+            nn.init.normal_(table.weight, std=0.02)
+        width = self.n_dense + config.embedding * len(self.sizes)
+        self.cross = nn.ModuleList(Cross(width) for _ in range(config.cross_layers))
+        layers: list[nn.Module] = []
+        size = width
+        for hidden in config.hidden:
+            layers += [nn.Linear(size, hidden), nn.ReLU(), nn.Dropout(config.dropout)]
+            size = hidden
+        self.deep = nn.Sequential(*layers)
+        self.out = nn.Linear(width + size, 1)
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Before calibration, float32 [R]."""
+        dense = ((rows[:, : self.n_dense] - self.mean) * self.scale).clamp(-CLIP, CLIP)
+        parts = [dense]
+        for at, (table, size) in enumerate(zip(self.embeddings, self.sizes, strict=True)):
+            index = rows[:, self.n_dense + at].clamp(0, size - 1).to(torch.int64)
+            parts.append(table(index))
+        first = torch.cat(parts, dim=1)
+        x = first
+        for layer in self.cross:
+            x = layer(first, x)
+        return self.out(torch.cat([x, self.deep(first)], dim=1)).squeeze(1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.sigmoid(self.logits(rows) * self.calibration[0] + self.calibration[1])
+
+
+def fit_dcn(
+    schema: RowSchema,
+    train: RankingRows,
+    held_out: RankingRows,
+    *,
+    seed: int,
+    config: DcnConfig | None = None,
+    progress: Progress = silent,
+) -> DcnV2:
+    """Learn on `train`; stop and calibrate (Platt) on `held_out`, the rows of other users.
+
+    Without held-out positives the last epoch stands and the calibration matches the base rate of `train`.
+    """
+    config = config or DcnConfig()
+    with deterministic(seed) as generator:
+        model = DcnV2(schema, *standardise(train.rows, schema), config)
+        rows, labels, present = _padded(train)
+        optimiser = torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=False
+        )
+        batches = -(-train.n_users // config.users_per_batch)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=max(config.epochs * batches, 2), pct_start=0.1
+        )
+        best, best_state, waited = -1.0, None, 0
+        for epoch in range(config.epochs):
+            model.train()
+            order = torch.randperm(train.n_users, generator=generator)
+            for start in range(0, train.n_users, config.users_per_batch):
+                users = order[start : start + config.users_per_batch]
+                loss = _loss(model, rows, labels[users], present[users], generator, config)
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                optimiser.step()
+                schedule.step()
+            progress("DCN-V2", epoch + 1, config.epochs)
+            reached = held_out_ndcg(predict(model, held_out.rows, raw=True), held_out)
+            if np.isfinite(reached):
+                if reached > best:
+                    best, waited = reached, 0
+                    best_state = {name: value.clone() for name, value in model.state_dict().items()}
+                else:
+                    waited += 1
+                    if waited >= config.patience:
+                        break
+        if best_state is not None:
+            model.load_state_dict(best_state)
+        progress("DCN-V2", config.epochs, config.epochs)
+        model.eval()
+        source = held_out if held_out.labels.any() else train
+        slope, offset = platt(predict(model, source.rows, raw=True), source.labels)
+        model.calibration.copy_(torch.tensor([slope, offset]))
+    return model
+
+
+def _padded(data: RankingRows) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows as they are; labels float32 [U, K] with NaN where padded, and the row number of each place."""
+    counts = np.diff(data.indptr)
+    longest = int(counts.max(initial=1))
+    place = data.indptr[:-1, None] + np.arange(longest)[None, :]
+    inside = np.arange(longest)[None, :] < counts[:, None]
+    place = np.where(inside, place, 0)
+    labels = np.where(inside, data.labels[place] if len(data.labels) else 0.0, np.nan)
+    return torch.from_numpy(data.rows), torch.from_numpy(labels.astype(np.float32)), torch.from_numpy(place)
+
+
+def _loss(
+    model: DcnV2, rows: Tensor, labels: Tensor, place: Tensor, generator: torch.Generator, config: DcnConfig
+) -> Tensor:
+    take = min(config.rows_per_user, labels.shape[1])
+    key = torch.rand(labels.shape, generator=generator) - 2 * labels
+    chosen = torch.where(torch.isnan(labels), torch.inf, key).topk(take, dim=1, largest=False).indices
+    label = labels.gather(1, chosen)
+    inside = ~torch.isnan(label)
+    label = torch.nan_to_num(label)
+    logits = model.logits(rows[place.gather(1, chosen).flatten()]).view(label.shape)
+    binary = nn.functional.binary_cross_entropy_with_logits(logits[inside], label[inside])
+    share = torch.log_softmax(logits.masked_fill(~inside, -1e9), dim=1)
+    positives = label.sum(dim=1)
+    listwise = -(share * label).sum(dim=1) / positives.clamp(min=1)
+    # Users weigh alike in NDCG, so they do here.
+    return (1 - config.listwise) * binary + config.listwise * listwise[positives > 0].sum() / (
+        positives > 0
+    ).sum().clamp(min=1)
+
+
+def predict(model: DcnV2, rows: NDArray[np.float32], *, raw: bool = False, chunk: int = 65536) -> NDArray[np.float32]:
+    """Probabilities, or logits before calibration with `raw`, float32 [R]."""
+    model.eval()
+    call = model.logits if raw else model
+    with torch.inference_mode():
+        parts = [call(torch.from_numpy(rows[at : at + chunk])).numpy() for at in range(0, len(rows), chunk)]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def held_out_ndcg(scores: NDArray[np.float32], data: RankingRows, k: int = 10) -> float:
+    """Mean NDCG@k over the users with a positive candidate, within their candidates; NaN without such users."""
+    values = []
+    for start, end in zip(data.indptr[:-1], data.indptr[1:], strict=True):
+        label = data.labels[start:end]
+        if label.any():
+            order = np.argsort(-scores[start:end], kind="stable")[:k]
+            values.append(metrics.ndcg(label[order][None, :] > 0, np.array([label.sum()]), k)[0])
+    return float(np.mean(values)) if values else float("nan")
+
+
+def platt(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, float]:
+    """Slope (> 0) and offset of sigmoid(slope × logit + offset): Platt 1999, with his smoothed targets, by Newton."""
+    x = logits.astype(np.float64)
+    n_pos = float(labels.sum())
+    n_neg = len(labels) - n_pos
+    if not len(x):
+        return 1.0, 0.0
+    base = float(np.log((n_pos + 1) / (n_neg + 1)))
+    if not n_pos or not n_neg or x.std() < 1e-9:
+        return 1.0, base - float(x.mean())
+    target = np.where(labels > 0, (n_pos + 1) / (n_pos + 2), 1 / (n_neg + 2))
+    slope, offset = 1.0, base - float(x.mean())
+    design = np.column_stack([x, np.ones_like(x)])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(slope * x + offset, -40, 40)))
+        gradient = design.T @ (p - target)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
+        slope, offset = slope - float(step[0]), offset - float(step[1])
+        if np.abs(step).max() < 1e-8:
+            break
+    # A slope that is not positive would turn the order round: then only the base rate is kept.
+    return (slope, offset) if slope > 1e-3 else (1e-3, base - 1e-3 * float(x.mean()))
+
+
+def export_dcn(model: DcnV2, n_columns: int, path: Path) -> float:
+    """Write dcn.onnx (`rows` float32 [R, F] → `score` float32 [R]); returns the largest difference from PyTorch.
+
+    Written to a temporary name first.
+    """
+    import onnxruntime
+
+    model.eval()
+    part = path.with_name(path.name + ".part")
+    sample = torch.zeros(3, n_columns)
+    program = torch.onnx.export(
+        model,
+        (sample,),
+        input_names=["rows"],
+        output_names=["score"],
+        dynamic_shapes={"rows": {0: torch.export.Dim("R", min=1)}},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None  # noqa: S101 - always given when dynamo is on
+    program.save(str(part))
+    session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    worst = 0.0
+    for n in (1, 2, 257):
+        rows = random.normal(size=(n, n_columns)).astype(np.float32)
+        dense = rows[:, : model.n_dense]
+        scale = model.scale.numpy()
+        dense[:] = model.mean.numpy() + dense / np.where(scale > 0, scale, 1.0)
+        for at, size in enumerate(model.sizes):
+            rows[:, model.n_dense + at] = random.integers(0, size, n)
+        worst = max(worst, float(np.abs(session.run(["score"], {"rows": rows})[0] - predict(model, rows)).max()))
+    part.rename(path)
+    return worst
