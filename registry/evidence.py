@@ -1,0 +1,52 @@
+"""The evidence that a model version carries: made at registration, joined by later checks, read by gates."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.errors import ArtifactError
+from contracts.evidence import Check, Evidence, Verdict
+
+EVIDENCE = "evidence.json"
+
+
+def document(model: str, run_id: str, checks: Iterable[Check], context: Mapping[str, Any] | None = None) -> Evidence:
+    return Evidence(
+        model=model,
+        run_id=run_id,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        checks=_unique(checks),
+        context=dict(context or {}),
+    )
+
+
+def merged(evidence: Evidence, checks: Iterable[Check]) -> Evidence:
+    """`evidence` with `checks` added; a check of the same name is replaced, in its place."""
+    return evidence.model_copy(update={"checks": _unique([*evidence.checks, *checks])})
+
+
+def parse(text: str | bytes, where: str) -> Evidence:
+    """
+    Raises:
+        ArtifactError: not a document of evidence, or of a schema that this code does not read.
+    """
+    try:
+        return Evidence.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors()[:5])
+        raise ArtifactError(f"{where} is not evidence that this version reads: {problems}") from error
+
+
+def joint_readiness(documents: Iterable[Evidence | None]) -> Verdict:
+    """Readiness of models that serve together: the worst of theirs. No document: nothing is known."""
+    verdicts: list[Verdict] = [d.readiness if d else "inconclusive" for d in documents]
+    if "fail" in verdicts:
+        return "fail"
+    return "pass" if verdicts and set(verdicts) == {"pass"} else "inconclusive"
+
+
+def _unique(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """One check a name: the last, at the place of the first."""
+    return tuple({check.name: check for check in checks}.values())
