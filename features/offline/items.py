@@ -1,0 +1,152 @@
+"""Item features as of many moments, in one pass over the log. N items, T moments, E events.
+
+Events at or after a moment never count for it. Decayed sums are carried from moment to moment, so that a log of years
+neither overflows nor is summed again; `np.bincount` adds in the order of the log, so that results repeat bit by bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from features.offline.log import Log, open_log
+from features.registry import POPULARITY_HALF_LIVES_D, REGISTRY, TRENDING_HALF_LIFE_H
+
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+CTR_PRIOR = 20.0  # impressions
+COMPLETION_PRIOR = 5.0  # views
+HALF_LIVES_US = {name: days * DAY_US for name, days in POPULARITY_HALF_LIVES_D.items()} | {
+    "item_trending_score": TRENDING_HALF_LIFE_H * HOUR_US
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ItemEvents:
+    """The log as aligned columns, oldest first, items outside the catalogue left out. All [E]."""
+
+    item: NDArray[np.int32]
+    at: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    impression: NDArray[np.bool_]
+    click: NDArray[np.bool_]
+    completed: NDArray[np.float64]  # NaN: none
+    user: NDArray[np.int64]  # a number per user, for counting different ones
+    n_items: int
+    has_impressions: bool
+    has_completions: bool
+
+
+def item_features_as_of(
+    folder: Path, t_us: int, item_ids: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Every item feature but embeddings from events strictly before `t_us`: name → float32 [N], no NaN.
+
+    Args:
+        item_ids: the order of the rows; default: items.parquet.
+
+    Raises:
+        DataError: the folder is no data set.
+    """
+    return {name: rows[0] for name, rows in item_features_at(folder, [t_us], item_ids).items()}
+
+
+def item_features_at(
+    folder: Path, moments_us: Sequence[int], item_ids: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """The same at many moments, ascending: name → float32 [T, N]."""
+    with open_log(folder) as log:
+        ids = log.item_ids() if item_ids is None else item_ids
+        return compute(read_events(log, ids, max(moments_us, default=0)), moments_us)
+
+
+def read_events(log: Log, item_ids: Sequence[str], until_us: int) -> ItemEvents:
+    """Events strictly before `until_us`, with items as rows of `item_ids`."""
+    log.db.register("wanted", pa.table({"item_id": pa.array(item_ids, pa.string()), "row": np.arange(len(item_ids))}))
+    found = log.db.execute(
+        """SELECT w.row::INTEGER AS item, at_us, weight, impression, click,
+               coalesce(completed, 'nan') AS completed, dense_rank() OVER (ORDER BY user_id) AS user
+           FROM log JOIN wanted w USING (item_id) WHERE at_us < ?
+           ORDER BY at_us, item, user, event""",
+        [until_us],
+    ).fetchnumpy()
+    return ItemEvents(
+        found["item"],
+        found["at_us"],
+        found["weight"],
+        found["impression"],
+        found["click"],
+        found["completed"],
+        found["user"],
+        len(item_ids),
+        log.config.impression_event is not None,
+        log.config.completion_event is not None,
+    )
+
+
+def measurable(events: ItemEvents) -> tuple[str, ...]:
+    """Item features that this log can say something about. The others are never written, and served as defaults."""
+    names = [*HALF_LIVES_US, "item_pop_total", "item_users_30d"]
+    if events.has_impressions:
+        names.append("item_ctr_7d")
+    if events.has_completions:
+        names.append("item_completion_rate_7d")
+    return tuple(names)
+
+
+def compute(events: ItemEvents, moments_us: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+    """name → float32 [T, N] for every stored item feature that is a number.
+
+    Args:
+        moments_us: ascending.
+    """
+    moments = np.asarray(moments_us, np.int64)
+    n, ends = events.n_items, np.searchsorted(events.at, moments, side="left")
+    out = {
+        d.name: np.full((len(moments), n), d.default, np.float32)
+        for d in REGISTRY.of("item")
+        if d.dtype == "float" and d.kind != "on_demand"
+    }
+    sums = {name: np.zeros(n) for name in HALF_LIVES_US}
+    total = np.zeros(n)
+    start, before = 0, int(moments[0]) if len(moments) else 0
+    for row, (now, end) in enumerate(zip(moments.tolist(), ends.tolist(), strict=True)):
+        new = slice(start, end)
+        item, weight = events.item[new], events.weight[new]
+        age = now - events.at[new]
+        for name, half_life in HALF_LIVES_US.items():
+            sums[name] *= 2.0 ** (-(now - before) / half_life)
+            sums[name] += np.bincount(item, weight * np.exp2(-age / half_life), n)
+            out[name][row] = sums[name]
+        total += np.bincount(item, weight, n)
+        out["item_pop_total"][row] = total
+        _windows(events, now, end, row, out)
+        start, before = end, now
+    return out
+
+
+def _windows(events: ItemEvents, now: int, end: int, row: int, out: dict[str, NDArray[np.float32]]) -> None:
+    """The features over the last 7 and 30 days."""
+    n = events.n_items
+    week = slice(int(np.searchsorted(events.at, now - 7 * DAY_US, side="left")), end)
+    month = slice(int(np.searchsorted(events.at, now - 30 * DAY_US, side="left")), end)
+    item = events.item[week]
+    if events.has_impressions:
+        prior = REGISTRY["item_ctr_7d"].default
+        shown = np.bincount(item[events.impression[week]], minlength=n)
+        clicked = np.minimum(np.bincount(item[events.click[week]], minlength=n), shown)
+        out["item_ctr_7d"][row] = (clicked + prior * CTR_PRIOR) / (shown + CTR_PRIOR)
+    if events.has_completions:
+        prior = REGISTRY["item_completion_rate_7d"].default
+        share = events.completed[week]
+        seen = ~np.isnan(share)
+        views = np.bincount(item[seen], minlength=n)
+        done = np.bincount(item[seen], np.clip(share[seen], 0, 1), n)
+        out["item_completion_rate_7d"][row] = (done + prior * COMPLETION_PRIOR) / (views + COMPLETION_PRIOR)
+    liked = events.weight[month] > 0
+    users = int(events.user.max(initial=0)) + 1
+    pairs = np.unique(events.item[month][liked].astype(np.int64) * users + events.user[month][liked])
+    out["item_users_30d"][row] = np.bincount(pairs // users, minlength=n)

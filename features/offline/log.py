@@ -1,0 +1,134 @@
+"""A data set's log in DuckDB: one view `log` that the feature queries read.
+
+Columns of `log`: user_id, item_id, event, at_us (int64 µs since 1970 UTC), value (float, null), weight (float, 0
+where the event is no positive), impression, click (bool), completed (float, null).
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from contracts.dataset import INTERACTIONS, ITEMS, DatasetConfig
+from contracts.errors import DataError
+from features.streaming import impression_events
+
+# What a broken file causes; everything else is a mistake of ours and keeps its traceback.
+_DATA_ERRORS = (
+    duckdb.IOException,
+    duckdb.InvalidInputException,
+    duckdb.ConversionException,
+    duckdb.BinderException,
+    duckdb.OutOfMemoryException,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """An open data set. `db`: a DuckDB connection with the views `log` and `items`."""
+
+    db: duckdb.DuckDBPyConnection
+    config: DatasetConfig
+    folder: Path
+
+    @property
+    def impressions(self) -> frozenset[str]:
+        return impression_events(self.config)
+
+    def span_us(self) -> tuple[int, int]:
+        """First and last moment of the log.
+
+        Raises:
+            DataError: the log is empty.
+        """
+        first, last = self.db.execute("SELECT min(at_us), max(at_us) FROM log").fetchone() or (None, None)
+        if first is None:
+            raise DataError(f"{self.folder / INTERACTIONS} holds no events", next_command="streamrec data validate DIR")
+        return int(first), int(last)
+
+    def item_ids(self) -> list[str]:
+        """Ids of items.parquet, in its order, as strings."""
+        rows = self.db.execute("SELECT item_id::VARCHAR AS item_id FROM items").fetchnumpy()["item_id"]
+        return [str(i) for i in rows]
+
+
+@contextmanager
+def open_log(folder: Path, *, threads: int = 2, memory: str = "3GB", until_us: int | None = None) -> Iterator[Log]:
+    """Open a data set for feature queries. `until_us`: hide everything from then on (for leakage checks).
+
+    Raises:
+        DataError: a file or column is missing, or the file is no Parquet.
+    """
+    config = DatasetConfig.read(folder)
+    for name in (INTERACTIONS, ITEMS):
+        if not (folder / name).exists():
+            raise DataError(f"{folder} has no {name}", next_command=f"streamrec data validate {folder}")
+    with tempfile.TemporaryDirectory(prefix="streamrec-duckdb-") as spill:
+        db = duckdb.connect(
+            config={
+                "threads": threads,
+                "memory_limit": memory,
+                "temp_directory": spill,
+                "autoinstall_known_extensions": False,
+            }
+        )
+        try:
+            _views(db, config, folder, until_us)
+            yield Log(db, config, folder)
+        except _DATA_ERRORS as error:
+            raise DataError(
+                f"{folder}: {str(error).splitlines()[0]}", next_command=f"streamrec data validate {folder}"
+            ) from error
+        finally:
+            db.close()
+
+
+def _views(db: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path, until_us: int | None) -> None:
+    path = _text(str((folder / INTERACTIONS).resolve()))
+    columns = {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM read_parquet({path})").fetchall()}  # noqa: S608
+    missing = {"user_id", "item_id", "timestamp", "event"} - columns
+    if missing:
+        raise DataError(
+            f"{folder / INTERACTIONS} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(sorted(missing))}",
+            next_command=f"streamrec data validate {folder}",
+        )
+    value = "value::DOUBLE" if "value" in columns else "NULL::DOUBLE"
+    completed = (
+        f"CASE WHEN event = {_text(config.completion_event)} THEN {value} END" if config.completion_event else "NULL"
+    )
+    shown = f"event = {_text(config.impression_event)}" if config.impression_event else "false"
+    until = "" if until_us is None else f"WHERE epoch_us(timestamp) < {int(until_us)}"
+    db.execute(f"""
+        CREATE VIEW log AS
+        SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id, event, epoch_us(timestamp) AS at_us,
+               {value} AS value, {_weight(config, value)} AS weight,
+               {shown} AS impression, event = {_text(click_event(config))} AS click,
+               ({completed})::DOUBLE AS completed
+        FROM read_parquet({path}) {until}""")  # noqa: S608
+    db.execute(f"CREATE VIEW items AS SELECT * FROM read_parquet({_text(str((folder / ITEMS).resolve()))})")  # noqa: S608
+
+
+def click_event(config: DatasetConfig) -> str:
+    """What counts as a click for the click-through rate: `click` where it is a positive, else the first positive."""
+    names = [p.event for p in config.positives]
+    return "click" if "click" in names else names[0]
+
+
+def _weight(config: DatasetConfig, value: str) -> str:
+    """`features.streaming.positive_weight` as SQL; the parity test holds the two together."""
+    cases = "".join(
+        f" WHEN event = {_text(p.event)}"
+        + ("" if p.min_value is None else f" AND {value} >= {p.min_value!r}")
+        + f" THEN {p.weight!r}"
+        for p in config.positives
+    )
+    return f"(CASE{cases} ELSE 0 END)::DOUBLE"
+
+
+def _text(value: Any) -> str:
+    """A SQL string literal."""
+    return "'" + str(value).replace("'", "''") + "'"
