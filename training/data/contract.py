@@ -1,0 +1,439 @@
+"""The data-set contract, checked: which files, columns and types must be there, and which rows are left out and why.
+
+Structure that is wrong (a missing column, a type, a file that is no Parquet) is an error. A row that is wrong is a
+counted reject; more of them than `max_reject_share` is an error again. All of it is SQL over columns: memory does not
+grow with rows.
+"""
+# ruff: noqa: S608  identifiers and strings go through `quoted` and `text`; DuckDB binds no identifiers
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, REJECTS, USERS, DatasetConfig
+from contracts.errors import DataError, NotFound
+from training.data.engine import BATCH_ROWS, connect, quoted, text
+
+MAX_ID = 256
+MAX_EVENT = 64
+FUTURE_TOLERANCE_US = 5 * 60 * 1_000_000  # clocks of machines differ a little
+TABLES = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
+ZONE = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
+RESERVED = frozenset({"__row", "__reason", "__at", "file_row_number", "file_index", "filename"})
+
+Kind = str  # `string`, `timestamp`, `number`, `bool`
+
+
+@dataclass(frozen=True)
+class Column:
+    """kind; required: must be a column of the file; default: SQL for null, None when null stays null."""
+
+    kind: Kind
+    required: bool = True
+    default: str | None = None
+
+
+COLUMNS: Mapping[str, Mapping[str, Column]] = {
+    "interactions": {
+        "user_id": Column("string"),
+        "item_id": Column("string"),
+        "timestamp": Column("timestamp"),
+        "event": Column("string"),
+        "value": Column("number", required=False),
+    },
+    "items": {
+        "item_id": Column("string"),
+        "category": Column("string", default="'unknown'"),
+        "published_at": Column("timestamp", default="'1970-01-01 00:00:00+00'::TIMESTAMPTZ"),
+        "creator_id": Column("string", required=False),
+        "is_promoted": Column("bool", required=False, default="false"),
+        "is_flagged": Column("bool", required=False, default="false"),
+        "title": Column("string", required=False),
+        "price": Column("number", required=False),
+    },
+    "users": {"user_id": Column("string")},
+}
+SQL_TYPE = {"string": "VARCHAR", "timestamp": "TIMESTAMPTZ", "number": "DOUBLE", "bool": "BOOLEAN"}
+# reason → what it is about, for messages. Order: the first that applies is the reason of a row.
+ID_REASONS = ("null_id", "empty_id", "id_too_long", "id_has_nul")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Rows of one table left out for one reason. first_rows: up to 5 row numbers, from 0."""
+
+    table: str
+    column: str
+    reason: str
+    count: int
+    first_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. rows: rows read by table; rejected: what was left out."""
+
+    folder: Path
+    max_reject_share: float
+    rows: Mapping[str, int]
+    rejected: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def rejects(self, table: str) -> int:
+        return sum(r.count for r in self.rejected if r.table == table)
+
+    def share(self, table: str) -> float:
+        return self.rejects(table) / self.rows[table] if self.rows.get(table) else 0.0
+
+    @property
+    def ok(self) -> bool:
+        return all(self.share(table) <= self.max_reject_share for table in self.rows)
+
+    def raise_if_too_many(self) -> None:
+        """
+        Raises:
+            DataError: more rejects in a table than the data set allows: column, count and first rows.
+        """
+        for table in self.rows:
+            if self.share(table) > self.max_reject_share:
+                worst = sorted((r for r in self.rejected if r.table == table), key=lambda r: -r.count)
+                told = "; ".join(
+                    f"column `{r.column}`: {r.count:,} rows {r.reason} (first rows {', '.join(map(str, r.first_rows))})"
+                    for r in worst[:5]
+                )
+                raise DataError(
+                    f"{self.folder / TABLES[table]}: {self.rejects(table):,} of {self.rows[table]:,} rows "
+                    f"({self.share(table):.2%}) are rejected, more than max_reject_share = "
+                    f"{self.max_reject_share:.2%}: {told}",
+                    next_command=f"streamrec data validate {self.folder}, which writes {REJECTS}; "
+                    f"mend the rows, or raise max_reject_share in {CONFIG}",
+                )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "folder": str(self.folder),
+            "rows": dict(self.rows),
+            "rejects": {table: self.rejects(table) for table in self.rows},
+            "reject_share": {table: round(self.share(table), 6) for table in self.rows},
+            "max_reject_share": self.max_reject_share,
+            "reasons": [
+                {
+                    "table": r.table,
+                    "column": r.column,
+                    "reason": r.reason,
+                    "count": r.count,
+                    "first_rows": list(r.first_rows),
+                }
+                for r in self.rejected
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An open check: `accepted[table]` is SQL for the good rows in canonical columns and types."""
+
+    connection: duckdb.DuckDBPyConnection
+    config: DatasetConfig
+    report: Report
+    accepted: Mapping[str, str]
+    rejects: str  # SQL: table, row, column, reason, record (JSON)
+
+
+def validate_folder(
+    folder: Path,
+    *,
+    now_us: int | None = None,
+    rejects: Path | None = None,
+    strict: bool = True,
+) -> Report:
+    """Check a data set; write the rejected rows to `rejects` when a path is given (also when there are too many).
+
+    Raises:
+        NotFound: no such folder. DataError: the structure is wrong, or (strict) too many rows are rejected.
+    """
+    with checked(folder, now_us=now_us) as check:
+        if rejects is not None:
+            write_rejects(check, rejects)
+        if strict:
+            check.report.raise_if_too_many()
+        return check.report
+
+
+@contextmanager
+def checked(folder: Path, *, now_us: int | None = None) -> Iterator[Checked]:
+    """Check a folder and keep the check open, for whoever wants the accepted rows."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        if folder.exists():
+            raise DataError(
+                f"{folder} is {_looks_like(folder)}, not a data-set folder", next_command="streamrec data import --help"
+            )
+        raise NotFound(f"{folder} is not there", next_command="streamrec data synth OUT")
+    config = DatasetConfig.read(folder)
+    now = time.time_ns() // 1000 if now_us is None else now_us
+    schemas = {table: _schema(folder / name) for table, name in TABLES.items() if table != "users"}
+    if (folder / USERS).exists():
+        schemas["users"] = _schema(folder / USERS)
+    for table, schema in schemas.items():
+        _check_structure(folder / TABLES[table], table, schema)
+    _check_config(folder, config, schemas)
+    with connect(f"checking {folder}") as connection:
+        rejected: list[Rejected] = []
+        rows: dict[str, int] = {}
+        accepted: dict[str, str] = {}
+        bad: list[str] = []
+        for table in ("items", "users", "interactions"):
+            if table not in schemas:
+                continue
+            path = folder / TABLES[table]
+            _create_view(connection, path, table, schemas[table], now)
+            rows[table] = _count(connection, f"SELECT count(*) FROM {table}__base")
+            if rows[table] == 0 and table != "users":
+                raise DataError(f"{path} has no rows")
+            _find_duplicates(connection, table)
+            rejected += _reasons(connection, table)
+            accepted[table] = _accepted_sql(table, schemas[table])
+            bad.append(_rejects_sql(table, schemas[table]))
+            if table == "items":
+                connection.execute(f"CREATE TEMP TABLE known_items AS SELECT item_id FROM ({accepted['items']})")
+        report = Report(folder, config.max_reject_share, rows, tuple(rejected))
+        yield Checked(connection, config, report, accepted, " UNION ALL ".join(bad))
+
+
+def write_rejects(check: Checked, path: Path) -> None:
+    """Write the rejected rows, or remove an older file when there are none. Through a temporary name."""
+    if not check.report.rejected:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    reader = check.connection.sql(check.rejects).to_arrow_reader(BATCH_ROWS)
+    with pq.ParquetWriter(partial, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+    partial.replace(path)
+
+
+# --- structure ------------------------------------------------------------------------------------------------------
+
+
+def _schema(path: Path) -> pa.Schema:
+    if not path.exists():
+        raise DataError(f"{path.parent} has no {path.name}: a data set needs {INTERACTIONS}, {ITEMS} and {CONFIG}")
+    if path.is_file():
+        said = _looks_like(path)
+        if said != "a Parquet file":
+            raise DataError(f"{path} is {said}, not a Parquet file")
+    try:
+        return ds.dataset(path, format="parquet").schema
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged, it cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def _looks_like(path: Path) -> str:
+    """What a file is, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if not head:
+        return "an empty file (0 bytes)"
+    known = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive"}
+    for magic, name in known.items():
+        if head.startswith(magic):
+            return name
+    return "a file of another format"
+
+
+_IS_KIND: Mapping[Kind, Callable[[pa.DataType], bool]] = {
+    "string": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
+    "number": lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t),
+    "bool": pa.types.is_boolean,
+    "timestamp": lambda t: (
+        (pa.types.is_timestamp(t) and t.tz is not None) or pa.types.is_string(t) or pa.types.is_large_string(t)
+    ),
+}
+_WANTED = {
+    "string": "string",
+    "number": "a number",
+    "bool": "bool",
+    "timestamp": "timestamp[us, UTC] (or ISO 8601 text with a zone)",
+}
+
+
+def _check_structure(path: Path, table: str, schema: pa.Schema) -> None:
+    folded: dict[str, str] = {}
+    for name in schema.names:
+        if name.lower() in folded:
+            raise DataError(
+                f"{path}: columns `{folded[name.lower()]}` and `{name}` differ only in case, or stand twice"
+            )
+        if name.lower() in RESERVED:
+            raise DataError(f"{path}: column name `{name}` is reserved; rename the column")
+        folded[name.lower()] = name
+    for name, column in COLUMNS[table].items():
+        if name not in schema.names:
+            if column.required:
+                raise DataError(f"{path}: column `{name}` is missing; the file has {', '.join(schema.names)}")
+            continue
+        kind = _plain(schema.field(name).type)
+        if pa.types.is_null(kind) or _IS_KIND[column.kind](kind):
+            continue
+        if column.kind == "timestamp" and pa.types.is_timestamp(kind):
+            raise DataError(
+                f"{path}: column `{name}` is {kind}: its times have no zone; store it as timestamp[us, UTC]"
+            )
+        raise DataError(f"{path}: column `{name}` is {kind}; it must be {_WANTED[column.kind]}")
+    for name in schema.names:
+        if pa.types.is_nested(_plain(schema.field(name).type)):
+            raise DataError(f"{path}: column `{name}` is {schema.field(name).type}; columns hold one value a row")
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _check_config(folder: Path, config: DatasetConfig, schemas: Mapping[str, pa.Schema]) -> None:
+    """Columns that `dataset.toml` names must be there."""
+    for attribute in config.features:
+        names = schemas[attribute.table].names if attribute.table in schemas else []
+        if attribute.column not in names:
+            raise DataError(
+                f"{folder / CONFIG}: feature `{attribute.column}` is not a column of {TABLES[attribute.table]}"
+            )
+    everywhere = {name for schema in schemas.values() for name in schema.names}
+    for name in config.slices:
+        if name not in everywhere:
+            raise DataError(f"{folder / CONFIG}: slice `{name}` is not a column of any file")
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, path: Path, table: str, schema: pa.Schema, now_us: int) -> None:
+    """`{table}__base`: all columns as they are, `__row` (from 0) and `__reason` (`column:reason`, or null)."""
+    cases: list[str] = []
+    known = COLUMNS[table]
+    for name in ("user_id", "item_id"):
+        if name in known:
+            column = f"src.{quoted(name)}::VARCHAR"
+            cases += [
+                f"WHEN {column} IS NULL THEN '{name}:null_id'",
+                f"WHEN trim({column}) = '' THEN '{name}:empty_id'",
+                f"WHEN length({column}) > {MAX_ID} THEN '{name}:id_too_long'",
+                f"WHEN contains({column}, chr(0)) THEN '{name}:id_has_nul'",
+            ]
+    if "event" in known:
+        cases += [
+            "WHEN src.event IS NULL OR src.event::VARCHAR = '' THEN 'event:null_event'",
+            f"WHEN length(src.event::VARCHAR) > {MAX_EVENT} THEN 'event:event_too_long'",
+        ]
+    for name, spec in known.items():
+        if spec.kind == "timestamp" and name in schema.names:
+            cases += _time_cases(name, schema, now_us if table == "interactions" else None)
+    for name in schema.names:
+        kind = _plain(schema.field(name).type)
+        if pa.types.is_floating(kind):
+            # Pandas writes "no price" as NaN; an interaction's NaN is a value that went wrong.
+            test = "NOT isfinite" if table == "interactions" else "isinf"
+            cases.append(f"WHEN {test}(src.{quoted(name)}) THEN {text(name + ':non_finite')}")
+    if table == "interactions":
+        cases.append("WHEN src.item_id::VARCHAR NOT IN (SELECT item_id FROM known_items) THEN 'item_id:unknown_item'")
+    connection.execute(
+        f"CREATE VIEW {table}__base AS SELECT src.*, CASE {' '.join(cases)} END AS __reason FROM "
+        f"(SELECT *, (file_index * 1000000000000 + file_row_number)::BIGINT AS __row "
+        f"FROM read_parquet({text(str(path))})) src"
+    )
+
+
+def _time_cases(name: str, schema: pa.Schema, now_us: int | None) -> list[str]:
+    column = f"src.{quoted(name)}"
+    cases: list[str] = []
+    if now_us is not None:
+        cases.append(f"WHEN {column} IS NULL THEN '{name}:null_timestamp'")
+    if not pa.types.is_timestamp(_plain(schema.field(name).type)):
+        parsed = f"try_cast({column}::VARCHAR AS TIMESTAMPTZ)"
+        cases += [
+            f"WHEN {column} IS NOT NULL AND {parsed} IS NULL THEN '{name}:bad_timestamp'",
+            f"WHEN NOT regexp_matches({column}::VARCHAR, {text(ZONE)}) THEN '{name}:timestamp_without_zone'",
+        ]
+        column = parsed
+    if now_us is not None:
+        cases.append(
+            f"WHEN epoch_us({column}::TIMESTAMPTZ) > {now_us + FUTURE_TOLERANCE_US} THEN '{name}:future_timestamp'"
+        )
+    return cases
+
+
+def _find_duplicates(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """`{table}__twice`: rows that repeat an earlier one. Interactions: in every column. Items, users: the same id.
+
+    Two passes: hashes that stand more than once (few), then an exact comparison of those rows alone.
+    """
+    columns = [
+        d[0] for d in connection.sql(f"SELECT * EXCLUDE (__row, __reason) FROM {table}__base LIMIT 0").description
+    ]
+    key = {"items": ["item_id"], "users": ["user_id"]}.get(table, columns)
+    listed = ", ".join(quoted(c) for c in key)
+    connection.execute(
+        f"CREATE TEMP TABLE {table}__hashes AS SELECT hash({listed}) AS h FROM {table}__base "
+        "WHERE __reason IS NULL GROUP BY h HAVING count(*) > 1"
+    )
+    connection.execute(
+        f"CREATE TEMP TABLE {table}__twice AS SELECT __row FROM (SELECT __row, row_number() OVER "
+        f"(PARTITION BY {listed} ORDER BY __row) AS place FROM {table}__base WHERE __reason IS NULL "
+        f"AND hash({listed}) IN (SELECT h FROM {table}__hashes)) WHERE place > 1"
+    )
+
+
+def _reasons(connection: duckdb.DuckDBPyConnection, table: str) -> list[Rejected]:
+    key = {"items": "item_id", "users": "user_id"}.get(table, "timestamp")
+    found = connection.execute(
+        f"SELECT why, count(*), list_sort(arg_min(__row, __row, 5)) FROM ("
+        f"SELECT __reason AS why, __row FROM {table}__base WHERE __reason IS NOT NULL UNION ALL "
+        f"SELECT '{key}:duplicate', __row FROM {table}__twice) GROUP BY why ORDER BY count(*) DESC, why"
+    ).fetchall()
+    return [
+        Rejected(table, why.rpartition(":")[0], why.rpartition(":")[2], count, tuple(rows))
+        for why, count, rows in found
+    ]
+
+
+def _accepted_sql(table: str, schema: pa.Schema) -> str:
+    parts: list[str] = []
+    for name, column in COLUMNS[table].items():
+        kind = SQL_TYPE[column.kind]
+        value = f"b.{quoted(name)}::{kind}" if name in schema.names else f"NULL::{kind}"
+        if column.kind == "number" and name in schema.names:
+            value = f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"
+        parts.append(f"{value if column.default is None else f'coalesce({value}, {column.default})'} AS {quoted(name)}")
+    for name in sorted(set(schema.names) - COLUMNS[table].keys()):
+        kind = schema.field(name).type
+        parts.append(f"b.{quoted(name)}{'::VARCHAR' if pa.types.is_dictionary(kind) else ''} AS {quoted(name)}")
+    return (
+        f"SELECT {', '.join(parts)} FROM {table}__base b "
+        f"WHERE b.__reason IS NULL AND b.__row NOT IN (SELECT __row FROM {table}__twice)"
+    )
+
+
+def _rejects_sql(table: str, schema: pa.Schema) -> str:
+    key = {"items": "item_id", "users": "user_id"}.get(table, "timestamp")
+    record = "to_json({" + ", ".join(f"{text(n)}: b.{quoted(n)}" for n in schema.names) + "})::VARCHAR"
+    return (
+        f"SELECT '{table}' AS \"table\", __row AS \"row\", regexp_replace(why, ':[^:]*$', '') AS \"column\", "
+        f"regexp_extract(why, '[^:]*$') AS reason, {record} AS record FROM (SELECT b.*, "
+        f"coalesce(__reason, '{key}:duplicate') AS why FROM {table}__base b "
+        f"WHERE __reason IS NOT NULL OR __row IN (SELECT __row FROM {table}__twice)) b"
+    )
+
+
+def _count(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    row = connection.execute(sql).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,43 @@
+"""DuckDB with bounds: two threads, a memory limit, spilling to disk; its errors become ours."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+from contracts.errors import DataError
+
+MEMORY_LIMIT = "1GB"
+BATCH_ROWS = 1 << 17
+
+
+@contextmanager
+def connect(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A fresh in-memory database; what does not fit spills to a temporary folder that is removed at the end.
+
+    Raises:
+        DataError: whatever DuckDB could not do, with `what` in front.
+    """
+    spill = tempfile.mkdtemp(prefix="streamrec-duckdb-")
+    connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2, "temp_directory": spill})
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
+        yield connection
+    except duckdb.Error as error:
+        raise DataError(f"{what}: {str(error).splitlines()[0]}") from error
+    finally:
+        connection.close()
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """An SQL string."""
+    return "'" + value.replace("'", "''") + "'"
