@@ -8,7 +8,7 @@ it serves beside are two fits, and only what means the same in both may be a col
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from features.registry import REGISTRY
 DAY_US = 86_400_000_000
 COUNTRY_BUCKETS = 128
 DEVICES = ("", "ios", "android", "web", "desktop", "mobile", "tablet", "tv")  # index 0: unknown or another
+CATEGORY_BUCKETS = 512
 CREATOR_BUCKETS = 1024
 NEVER_H = 24 * 365.0  # "hours since the last interaction" of a user without one
 
@@ -124,11 +125,14 @@ class ItemBlock:
     category_prior: NDArray[np.float32]  # [C], share of recent positive events
 
 
-def row_schema(catalogue: Catalogue) -> RowSchema:
+def row_schema(catalogue: Catalogue | None = None) -> RowSchema:
+    """The same for every catalogue: categories and creators enter by a hash of their names, since their row numbers
+    change from one catalogue to the next and a ranker outlives a catalogue.
+    """
     dense = (*ITEM_COLUMNS, *PAIR_COLUMNS, *USER_COLUMNS)
     sizes = {
-        "category": len(catalogue.categories) + 1,
-        "creator": min(len(catalogue.creators), CREATOR_BUCKETS) + 1,
+        "category": CATEGORY_BUCKETS + 1,
+        "creator": CREATOR_BUCKETS + 1,
         "country": COUNTRY_BUCKETS + 1,
         "device": len(DEVICES),
     }
@@ -167,12 +171,12 @@ def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.floa
             catalogue.is_promoted,
         ]
     ).astype(np.float32)
-    creators = min(len(catalogue.creators), CREATOR_BUCKETS)
-    creator = np.where(catalogue.creator >= 0, catalogue.creator % max(creators, 1) + 1, 0)
+    category = _buckets(catalogue.categories, CATEGORY_BUCKETS)[catalogue.category]
+    creator = np.append(_buckets(catalogue.creators, CREATOR_BUCKETS), np.float32(0))[catalogue.creator]  # -1: the last
     counts = np.bincount(catalogue.category, column("item_pop_60d"), minlength=len(catalogue.categories))
     return ItemBlock(
         dense,
-        np.column_stack([catalogue.category + 1, creator]).astype(np.float32).reshape(n, 2),
+        np.column_stack([category, creator]).astype(np.float32).reshape(n, 2),
         log_price,
         {name: at for at, name in enumerate(catalogue.categories)},
         ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32),
@@ -285,7 +289,16 @@ def rows(
         np.cos(weekday),
     )
     country = context.get("country", "")
-    out[:, first_category + 2] = zlib.crc32(country.encode(errors="replace")) % COUNTRY_BUCKETS + 1 if country else 0
+    out[:, first_category + 2] = _bucket(country, COUNTRY_BUCKETS)
     device = context.get("device", "").lower()
     out[:, first_category + 3] = DEVICES.index(device) if device in DEVICES else 0
     return np.nan_to_num(out, copy=False)
+
+
+def _bucket(name: str, buckets: int) -> int:
+    """1 … buckets, by CRC-32; 0 for the empty name."""
+    return zlib.crc32(name.encode(errors="replace")) % buckets + 1 if name else 0
+
+
+def _buckets(names: Sequence[str], buckets: int) -> NDArray[np.float32]:
+    return np.array([_bucket(name, buckets) for name in names], np.float32)
