@@ -4,6 +4,8 @@
 droppable. Both carry `schema`; readers refuse a schema they do not know.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from contracts.serving import Degradation, Outcome, Variant
@@ -46,7 +48,7 @@ class Exposure(msgspec.Struct, frozen=True):
 
 class FeatureUsed(msgspec.Struct, frozen=True):
     name: str
-    value: float | str | list[float] | list[str] | dict[str, float] | None
+    value: float | str | Sequence[float | str] | dict[str, float] | None
     age_s: float | None  # None: never written
     source: str  # `store`, `default`
 
