@@ -1,0 +1,104 @@
+"""The context log: what a replay needs, sampled and droppable."""
+
+import zlib
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from bentos.telemetry.kinds import CONTEXTS, context_of_row
+from bentos.telemetry.roll import log_folder, parquet_files, read
+from bentos.telemetry.segments import Counts, SegmentWriter, read_payloads
+from contracts.exposures import ContextRecord
+
+_DAY_US = 86_400_000_000
+
+
+class ContextLog:
+    """
+    Args:
+        home: the log is `home/log/contexts`.
+        share: of requests that are kept, chosen by a hash of the request id.
+        capacity: records that may wait for the disk; past it they are dropped and counted.
+        ring: the newest records that stay in memory for `find`.
+    """
+
+    def __init__(self, home: Path, share: float = 1.0, *, capacity: int = 20_000, ring: int = 1_000) -> None:
+        self._home = home
+        self._below = int(share * 2**32)
+        self._writer = SegmentWriter(log_folder(home, CONTEXTS), capacity)
+        self._ring: OrderedDict[str, ContextRecord] = OrderedDict()
+        self._ring_size = ring
+        self._ring_lock = Lock()
+
+    def append(self, record: ContextRecord) -> None:
+        """Keep the record, if the sample has it. Never blocks, never raises."""
+        if zlib.crc32(record.request_id.encode()) >= self._below:
+            return
+        with self._ring_lock:
+            self._ring[record.request_id] = record
+            if len(self._ring) > self._ring_size:
+                self._ring.popitem(last=False)
+        self._writer.append(record)
+
+    def find(self, request_id: str) -> ContextRecord | None:
+        """The record of one request of any process, or None when it was sampled out, dropped or never was.
+
+        Blocks on files unless the request was answered here of late: call it on a thread.
+        """
+        with self._ring_lock:
+            recent = self._ring.get(request_id)
+        return recent or find_context(self._home, request_id)
+
+    @property
+    def healthy(self) -> str | None:
+        return self._writer.healthy
+
+    def counts(self) -> Counts:
+        return self._writer.counts()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        self._writer.close(timeout_s)
+
+
+def find_context(home: Path, request_id: str) -> ContextRecord | None:
+    """Look in the segments, then in the Parquet files of the request's day (a UUIDv7 tells it).
+
+    Raises:
+        DataError: the record has a schema that this code does not know.
+    """
+    folder = log_folder(home, CONTEXTS)
+    wanted = request_id.encode()
+    for _, frames in read_payloads(folder):
+        for payload in frames.payloads:
+            if wanted in payload:
+                record: ContextRecord = CONTEXTS.decode(payload)
+                if record.request_id == request_id:
+                    return record
+    started = _started_us(request_id)
+    around = (started - _DAY_US, started + _DAY_US) if started is not None else (None, None)
+    files = [str(p) for p in parquet_files(folder, *around)]
+    if not files:
+        return None
+    rows = ds.dataset(files, schema=CONTEXTS.arrow, format="parquet").to_table(
+        filter=pc.field("request_id") == request_id
+    )
+    return context_of_row(rows.slice(0, 1).to_pylist()[0]) if len(rows) else None
+
+
+def _started_us(request_id: str) -> int | None:
+    """Creation time in a UUIDv7; None for any other id."""
+    try:
+        uuid = UUID(request_id)
+    except ValueError:
+        return None
+    return (uuid.int >> 80) * 1000 if uuid.version == 7 else None
+
+
+def read_contexts(home: Path, since_us: int | None = None, until_us: int | None = None) -> pa.Table:
+    """All context records with `since_us` ≤ timestamp < `until_us` (wall clock), rolled or not, each once."""
+    return read(home, CONTEXTS, since_us, until_us)

@@ -1,0 +1,145 @@
+"""The two logs and the columns that they have as Parquet."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from contracts.errors import DataError
+from contracts.exposures import CONTEXT_SCHEMA, EXPOSURE_SCHEMA, ContextRecord, Exposure, Versions
+
+
+@dataclass(frozen=True, slots=True)
+class LogKind:
+    """One log. `name`: its folder under `log/`; `to_row`: a record as a row of `arrow`."""
+
+    name: str
+    type: type[msgspec.Struct]
+    schema_version: int
+    arrow: pa.Schema
+    to_row: Callable[[Any], dict[str, Any]]
+
+    def decode(self, payload: bytes) -> Any:
+        """
+        Raises:
+            DataError: a schema that this code does not know.
+            msgspec.DecodeError: not a record of this kind.
+        """
+        schema = msgspec.msgpack.decode(payload, type=_SchemaOnly).schema
+        if schema != self.schema_version:
+            raise DataError(
+                f"{self.name} log: a record has schema {schema}, this version reads {self.schema_version}",
+                next_command="read it with the version of streamrec that wrote it, or a newer one",
+            )
+        return _decoder(self.type).decode(payload)
+
+    def table(self, records: Sequence[Any]) -> pa.Table:
+        return pa.Table.from_pylist([self.to_row(r) for r in records], schema=self.arrow)
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+@cache
+def _decoder(kind: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)
+
+
+def _exposure_row(record: Exposure) -> dict[str, Any]:
+    row = msgspec.structs.asdict(record)
+    row["versions"] = msgspec.structs.asdict(record.versions)
+    row["experiments"] = list(record.experiments.items())
+    return row
+
+
+def _context_row(record: ContextRecord) -> dict[str, Any]:
+    row = msgspec.structs.asdict(record)
+    row["context"] = list(record.context.items())
+    row["features"] = [
+        {"name": f.name, "value": json.dumps(f.value), "age_s": f.age_s, "source": f.source} for f in record.features
+    ]
+    row["candidates"] = list(record.candidates.items())
+    row["stages_ms"] = list(record.stages_ms.items())
+    return row
+
+
+def context_of_row(row: dict[str, Any]) -> ContextRecord:
+    """The record back from a row of Parquet."""
+    features = [f | {"value": json.loads(f["value"])} for f in row["features"]]
+    maps = {name: dict(row[name]) for name in ("context", "candidates", "stages_ms")}
+    return msgspec.convert(row | maps | {"features": features}, ContextRecord)
+
+
+EXPOSURES = LogKind(
+    "exposures",
+    Exposure,
+    EXPOSURE_SCHEMA,
+    pa.schema(
+        [
+            ("request_id", pa.string()),
+            ("timestamp_us", pa.int64()),
+            ("clock_us", pa.int64()),
+            ("unit", pa.string()),
+            ("user_id", pa.string()),
+            ("assigned", pa.string()),
+            ("served", pa.string()),
+            ("probability", pa.float64()),
+            ("exploration", pa.bool_()),
+            ("slate_propensity", pa.float64()),
+            ("outcome", pa.string()),
+            ("degradation", pa.string()),
+            ("item_ids", pa.list_(pa.string())),
+            ("versions", pa.struct([(f, pa.string()) for f in Versions.__struct_fields__])),
+            ("experiments", pa.map_(pa.string(), pa.string())),
+            ("schema", pa.int32()),
+        ]
+    ),
+    _exposure_row,
+)
+
+CONTEXTS = LogKind(
+    "contexts",
+    ContextRecord,
+    CONTEXT_SCHEMA,
+    pa.schema(
+        [
+            ("request_id", pa.string()),
+            ("timestamp_us", pa.int64()),
+            ("clock_us", pa.int64()),
+            ("user_id", pa.string()),
+            ("k", pa.int32()),
+            ("context", pa.map_(pa.string(), pa.string())),
+            ("exclude", pa.list_(pa.string())),
+            # A value is a number, a word, a list or a map: JSON, since a column has one type.
+            (
+                "features",
+                pa.list_(
+                    pa.struct(
+                        [
+                            ("name", pa.string()),
+                            ("value", pa.string()),
+                            ("age_s", pa.float64()),
+                            ("source", pa.string()),
+                        ]
+                    )
+                ),
+            ),
+            ("candidates", pa.map_(pa.string(), pa.list_(pa.string()))),
+            ("top_item_ids", pa.list_(pa.string())),
+            ("top_scores", pa.list_(pa.float64())),
+            ("digest", pa.string()),
+            ("ranked_by", pa.string()),
+            ("stages_ms", pa.map_(pa.string(), pa.float64())),
+            ("notes", pa.list_(pa.string())),
+            ("schema", pa.int32()),
+        ]
+    ),
+    _context_row,
+)
+
+KINDS = (EXPOSURES, CONTEXTS)
