@@ -1,0 +1,107 @@
+"""The item catalogue of a retrieval bundle, memory-mapped; or one made of the ids of a static slate."""
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from contracts.catalogue import Catalogue
+from contracts.errors import ArtifactError
+from contracts.ids import IdIndex
+from registry.artifacts import Bundle
+
+
+class ArrowStrings(Sequence[str]):
+    """A string column as a sequence: 0.3 µs an element, no Python object an item."""
+
+    def __init__(self, column: pa.Array) -> None:
+        wide = column.cast(pa.large_string())
+        _, offsets, data = wide.buffers()
+        self._offsets = np.frombuffer(offsets, np.int64)[wide.offset : wide.offset + len(wide) + 1]
+        self._data = memoryview(data) if data is not None else memoryview(b"")
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        if at < 0:
+            at += len(self)
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        return str(self._data[self._offsets[at] : self._offsets[at + 1]], "utf-8")
+
+
+def open_catalogue(bundle: Bundle) -> Catalogue:
+    """
+    Raises:
+        ArtifactError: a file is missing, not Arrow, lacks a column, or its length is not the manifest's.
+    """
+    path = bundle.path("items.arrow")
+    vocab = bundle.json("vocab.json")
+    try:
+        table = _read(str(path)).combine_chunks()
+        ids = table.column("item_id").combine_chunks()
+        catalogue = Catalogue(
+            item_ids=ArrowStrings(_one_array(ids)),
+            index=IdIndex.open(bundle.folder, "item"),
+            category=_column(table, "category", np.int32),
+            categories=vocab["category"],
+            creator=_column(table, "creator", np.int32),
+            creators=vocab["creator"],
+            price=_column(table, "price", np.float32),
+            published_us=_column(table, "published_at", np.int64),
+            is_promoted=_column(table, "is_promoted", np.bool_),
+            is_flagged=_column(table, "is_flagged", np.bool_),
+        )
+    except (KeyError, OSError, ValueError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path} is not a catalogue: {error}") from error
+    if len(catalogue) != bundle.manifest.n_items or len(catalogue.index) != len(catalogue):
+        raise ArtifactError(f"{path} holds {len(catalogue)} items, the manifest says {bundle.manifest.n_items}")
+    return catalogue
+
+
+def catalogue_of_ids(item_ids: Sequence[str]) -> Catalogue:
+    """A catalogue that knows ids alone: what is left to serve from when the retrieval bundle is not there."""
+    n = len(item_ids)
+    return Catalogue(
+        item_ids=list(item_ids),
+        index=IdIndex.build(item_ids),
+        category=np.full(n, -1, np.int32),
+        categories=[],
+        creator=np.full(n, -1, np.int32),
+        creators=[],
+        price=np.full(n, np.nan, np.float32),
+        published_us=np.zeros(n, np.int64),
+        is_promoted=np.zeros(n, np.bool_),
+        is_flagged=np.zeros(n, np.bool_),
+    )
+
+
+def _read(path: str) -> pa.Table:
+    source = pa.memory_map(path)
+    try:
+        return pa.ipc.open_file(source).read_all()
+    except pa.ArrowInvalid:  # the stream format has no footer
+        source.seek(0)
+        return pa.ipc.open_stream(source).read_all()
+
+
+def _one_array(column: Any) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _column(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
+    array = _one_array(table.column(name).combine_chunks())
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    if array.null_count:
+        raise ValueError(f"{name} has nulls")
+    return np.ascontiguousarray(array.to_numpy(zero_copy_only=False), dtype=dtype)

@@ -1,0 +1,60 @@
+"""The chain of scorers: the first that gives a finite score to every candidate orders them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.recommender.rankers.base import Rows, Scorer
+from bentos.recommender.types import Candidates
+from contracts.serving import RankedBy
+
+# What a scorer elsewhere said: its scores, or why it gave none.
+Given = Mapping[str, NDArray[np.float32] | str]
+
+
+def rank(
+    scorers: Sequence[Scorer], candidates: Candidates, rows: Rows, *, given: Given, deadline: float
+) -> tuple[Candidates, RankedBy, list[str]]:
+    """Candidates with their scores, best first (ties: retrieval score, then item row), who scored, and notes.
+
+    `given`: answers of scorers that ran elsewhere, by name. After `deadline` only the last scorer is tried: it costs
+    nothing.
+    """
+    notes: list[str] = []
+    for scorer in scorers:
+        last = scorer is scorers[-1]
+        try:
+            if scorer.name in given:
+                said = given[scorer.name]
+                if isinstance(said, str):
+                    notes.append(f"{scorer.name}: {said}")
+                    continue
+                scores = said
+            elif not scorer.ready:
+                notes.append(f"{scorer.name}: not loaded")
+                continue
+            elif not last and time.perf_counter() > deadline:
+                notes.append(f"{scorer.name}: no time left")
+                continue
+            else:
+                scores = scorer.score(candidates, rows)
+            problem = _problem(scores, len(candidates))
+        except Exception as error:
+            problem = repr(error)
+        if problem:
+            notes.append(f"{scorer.name}: {problem}")
+            continue
+        order = np.lexsort((candidates.items, -candidates.retrieval, -scores))
+        return replace(candidates, score=scores).take(order), scorer.name, notes
+    raise RuntimeError("no scorer gave scores: " + "; ".join(notes))
+
+
+def _problem(scores: NDArray[np.float32], n: int) -> str:
+    if scores.shape != (n,):
+        return f"scores of shape {scores.shape} for {n} candidates"
+    if not np.isfinite(scores).all():
+        return "scores are not finite"
+    return ""

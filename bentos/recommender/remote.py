@@ -1,0 +1,35 @@
+"""What a runner in a process of its own offers. Reasons travel as data: an exception's class is lost on the way."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.recommender.types import Query, SourceResult, User
+
+T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Runs a function on the one compute thread, in order.
+
+    Raises:
+        Overloaded: its queue is full.
+    """
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class RemoteRetrieval(Protocol):
+    async def retrieve(
+        self, sources: tuple[str, ...], query: Query, user: User
+    ) -> Mapping[str, SourceResult | str]: ...
+
+
+class RemoteRanking(Protocol):
+    async def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str: ...
+
+
+class RemoteFallback(Protocol):
+    async def light(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str: ...

@@ -1,0 +1,145 @@
+"""Choosing the window of a slate: a cap a category and two floors, exactly, best scores first.
+
+The windows that a cap allows are the independent sets of a partition matroid, and any independent set extends to a
+largest one. So a start can be completed to a full window that keeps both floors exactly when (1) enough capacity is
+left to fill it and (2) some independent set within the places left keeps the floors. For (2) an item is of one of four
+types: neither, fresh, under-exposed creator, both. For each number of items that serve both floors, the rest of either
+floor comes from items that serve it alone, and the three kinds must find room in the categories: a flow from three
+suppliers, whose min-cut condition (Gale 1957) is seven inequalities between sums of min(capacity, items) over
+categories. These sums are kept up to date, so that a check costs a few microseconds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.rules import Relaxable
+
+FRESH, CREATOR = 1, 2  # bits of an item's type
+# The sets of types whose room is summed: the seven non-empty subsets of {fresh, creator, both}, then all four types.
+SUBSETS = tuple(tuple(t for t in (1, 2, 3) if bits >> (t - 1) & 1) for bits in range(1, 8))
+GROUPS = (*SUBSETS, (0, 1, 2, 3))
+ALL = len(GROUPS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What a window must keep: at most `cap` of a category, at least `fresh` and `creator` items of these kinds."""
+
+    cap: int
+    fresh: int
+    creator: int
+
+
+class _Room:
+    """What can still be chosen: items left by category and type, capacity left by category, sums over both."""
+
+    def __init__(self, counts: NDArray[np.int64], cap: int) -> None:
+        sums = np.stack([counts[:, list(group)].sum(axis=1) for group in GROUPS], axis=1)
+        self._items: list[list[int]] = sums.tolist()
+        self.cap = [cap] * len(counts)
+        self._room: list[int] = np.minimum(sums, cap).sum(axis=0).tolist()
+        self._both: int = int(counts[:, 3].sum())
+
+    def take(self, category: int, kind: int) -> None:
+        """Choose one item."""
+        items, cap = self._items[category], self.cap[category]
+        for g, group in enumerate(GROUPS):
+            before = min(cap, items[g])
+            if kind in group:
+                items[g] -= 1
+            self._room[g] += min(cap - 1, items[g]) - before
+        self.cap[category] -= 1
+        self._both -= kind == 3
+
+    def give_back(self, category: int, kind: int) -> None:
+        items, cap = self._items[category], self.cap[category]
+        for g, group in enumerate(GROUPS):
+            before = min(cap, items[g])
+            if kind in group:
+                items[g] += 1
+            self._room[g] += min(cap + 1, items[g]) - before
+        self.cap[category] += 1
+        self._both += kind == 3
+
+    def too_small(self, places: int, fresh: int, creator: int) -> bool:
+        """True: the floors do not fit into the places, whatever the categories."""
+        return fresh + creator - min(self._both, fresh, creator) > places
+
+    def completes(self, places: int, fresh: int, creator: int) -> bool:
+        """True: `places` more items can be chosen, with at least `fresh` and `creator` of these kinds among them."""
+        room = self._room
+        if room[ALL] < places:
+            return False
+        for both in range(min(max(fresh, creator), places) + 1):
+            need = (0, max(0, fresh - both), max(0, creator - both), both)
+            if sum(need) <= places and all(room[g] >= sum(need[t] for t in group) for g, group in enumerate(SUBSETS)):
+                return True
+        return False
+
+
+def reachable(counts: NDArray[np.int64], places: int, wanted: Targets, relax: Sequence[Relaxable]) -> Targets:
+    """The targets that a full window can keep together: `wanted`, or with rules given way in the order `relax`.
+
+    A rule gives way only as far as it must, and never for the sake of one that stands before it in `relax`. counts:
+    int64 [categories, 4], items by category and type.
+    """
+    if _Room(counts, wanted.cap).completes(places, wanted.fresh, wanted.creator):
+        return wanted
+    targets = Targets(cap=places, fresh=0, creator=0)  # nothing asked for
+    for rule in reversed(relax):  # the dearest first
+        for tried in _steps(rule, wanted, targets, places):
+            if _Room(counts, tried.cap).completes(places, tried.fresh, tried.creator):
+                targets = tried
+                break
+    return targets
+
+
+def _steps(rule: Relaxable, wanted: Targets, targets: Targets, places: int) -> list[Targets]:
+    """`targets` with one rule on top, from what is wanted down to nothing."""
+    if rule == "category_cap":
+        return [replace(targets, cap=cap) for cap in range(wanted.cap, max(wanted.cap, places) + 1)]
+    if rule == "fresh_floor":
+        return [replace(targets, fresh=n) for n in range(wanted.fresh, -1, -1)]
+    return [replace(targets, creator=n) for n in range(wanted.creator, -1, -1)]
+
+
+def choose(category: NDArray[np.int64], kind: NDArray[np.int64], places: int, targets: Targets) -> list[int]:
+    """Positions of a full window, ascending: at each step the first item with which it can still be completed.
+
+    category: int64 [K], from 0; kind: int64 [K], type bits; K ≥ places, best first; `targets` from `reachable`.
+    """
+    room = _Room(type_counts(category, kind), targets.cap)
+    fresh, creator = targets.fresh, targets.creator
+    chosen: list[int] = []
+    hopeless: set[tuple[int, int]] = set()  # once an item cannot be completed, its like never can
+    hopeless_kinds: set[int] = set()
+    for i, (c, t) in enumerate(zip(category.tolist(), kind.tolist(), strict=True)):
+        if len(chosen) == places:
+            break
+        if room.cap[c] == 0 or t in hopeless_kinds or (c, t) in hopeless:
+            continue
+        left = places - len(chosen) - 1
+        fresh_left = max(0, fresh - bool(t & FRESH))
+        creator_left = max(0, creator - bool(t & CREATOR))
+        room.take(c, t)
+        if fresh_left or creator_left:
+            if room.too_small(left, fresh_left, creator_left):
+                room.give_back(c, t)
+                hopeless_kinds.add(t)
+                continue
+            if not room.completes(left, fresh_left, creator_left):
+                room.give_back(c, t)
+                hopeless.add((c, t))
+                continue
+        chosen.append(i)
+        fresh, creator = fresh_left, creator_left
+    return chosen
+
+
+def type_counts(category: NDArray[np.int64], kind: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64 [categories, 4]: items by category and type."""
+    n = int(category.max()) + 1 if len(category) else 0
+    return np.bincount(category * 4 + kind, minlength=4 * n).reshape(n, 4)

@@ -1,0 +1,65 @@
+"""Running sources: each in its time, a late or failing one left out by name."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+
+from bentos.recommender.compose import FunnelConfig, sources
+from bentos.recommender.eligibility import Eligibility
+from bentos.recommender.models import Models
+from bentos.recommender.trace import Trace
+from bentos.recommender.types import Query, Source, SourceResult, User
+from contracts.rules import RulesDocument
+
+# What a source brought, or why it was left out.
+Brought = dict[str, SourceResult | str]
+
+
+class Retrieval:
+    """All sources over one set of models. Also the body of the `Retrieval` runner."""
+
+    def __init__(
+        self,
+        models: Models,
+        rules: RulesDocument,
+        config: FunnelConfig,
+        given: Mapping[str, Source] | None = None,
+    ) -> None:
+        self.sources = dict(sources(models) if given is None else given)
+        self._eligibility = Eligibility(models.catalogue, rules)
+        self._config = config
+
+    def names(self, *, needs_session: bool) -> tuple[str, ...]:
+        return tuple(name for name, source in self.sources.items() if source.needs_session is needs_session)
+
+    def retrieve(
+        self, names: Iterable[str], query: Query, user: User, trace: Trace | None = None, n: int | None = None
+    ) -> Brought:
+        """Ask the named sources one after another. `n`: items a source, default its reach.
+
+        A native call cannot be cancelled, so time is looked at before each source and after it: none starts after the
+        deadline, and what took longer than its budget is not used. Without a deadline there is no budget either.
+        """
+        hurried = not math.isinf(query.deadline)
+        blocked = self._eligibility.blocked(query, user)
+        brought: Brought = {}
+        for name in names:
+            source = self.sources.get(name)
+            if source is None:
+                brought[name] = "not loaded"
+                continue
+            began = time.perf_counter()
+            if began > query.deadline:
+                brought[name] = "no time left"
+                continue
+            try:
+                brought[name] = source.retrieve(query, user, blocked, n or self._config.reach(name))
+            except Exception as error:
+                brought[name] = f"failed: {error!r}"
+            ended = time.perf_counter()
+            if trace is not None:
+                trace.add(f"source.{name}", began, ended)
+            took_ms = (ended - began) * 1e3
+            if hurried and took_ms > self._config.source_budget_ms:
+                brought[name] = f"late: {took_ms:.0f} ms of {self._config.source_budget_ms:g}"
+        return brought

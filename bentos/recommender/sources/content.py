@@ -1,0 +1,31 @@
+"""Content affinity: the user's posterior share of each category times an item's standing within its category."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.recommender.models import RetrievalModels
+from bentos.recommender.top import top
+from bentos.recommender.types import Query, SourceResult, User
+from contracts.catalogue import Catalogue
+from contracts.errors import ArtifactError
+
+
+class Content:
+    name = "content"
+    needs_session = False
+
+    def __init__(self, models: RetrievalModels, catalogue: Catalogue) -> None:
+        if models.content_users is None or models.content_prior is None or models.content_items is None:
+            raise ArtifactError("content affinities not loaded")
+        self._users = models.content_users
+        self._prior = models.content_prior
+        self._items = models.content_items
+        self._category = catalogue.category
+
+    def retrieve(self, query: Query, user: User, blocked: NDArray[np.bool_], quota: int) -> SourceResult:
+        """A new user has the prior."""
+        share = self._users[user.row] if user.row >= 0 else self._prior
+        scores = share[self._category] * self._items
+        scores[blocked] = -np.inf
+        best = top(scores, quota)
+        return SourceResult(best, scores[best])
