@@ -7,7 +7,7 @@ grow with rows.
 # ruff: noqa: S608  identifiers and strings go through `quoted` and `text`; DuckDB binds no identifiers
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, REJECTS, USERS, DatasetConfig
 from contracts.errors import DataError, NotFound
-from training.data.engine import BATCH_ROWS, connect, quoted, text
+from training.data.engine import connect, quoted, text, write_query
 
 MAX_ID = 256
 MAX_EVENT = 64
@@ -79,16 +78,20 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. rows: rows read by table; rejected: what was left out."""
+    """What a check found. rows: rows read by table; rejected: what was left out; accepted: what an importer wrote.
+
+    by_design: reasons that an importer's cleaning declares; they do not count against `max_reject_share`.
+    """
 
     folder: Path
     max_reject_share: float
     rows: Mapping[str, int]
     rejected: tuple[Rejected, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    accepted: Mapping[str, int] = field(default_factory=dict)
+    by_design: frozenset[str] = frozenset()
 
     def rejects(self, table: str) -> int:
-        return sum(r.count for r in self.rejected if r.table == table)
+        return sum(r.count for r in self.rejected if r.table == table and r.reason not in self.by_design)
 
     def share(self, table: str) -> float:
         return self.rejects(table) / self.rows[table] if self.rows.get(table) else 0.0
@@ -102,20 +105,9 @@ class Report:
         Raises:
             DataError: more rejects in a table than the data set allows: column, count and first rows.
         """
-        for table in self.rows:
-            if self.share(table) > self.max_reject_share:
-                worst = sorted((r for r in self.rejected if r.table == table), key=lambda r: -r.count)
-                told = "; ".join(
-                    f"column `{r.column}`: {r.count:,} rows {r.reason} (first rows {', '.join(map(str, r.first_rows))})"
-                    for r in worst[:5]
-                )
-                raise DataError(
-                    f"{self.folder / TABLES[table]}: {self.rejects(table):,} of {self.rows[table]:,} rows "
-                    f"({self.share(table):.2%}) are rejected, more than max_reject_share = "
-                    f"{self.max_reject_share:.2%}: {told}",
-                    next_command=f"streamrec data validate {self.folder}, which writes {REJECTS}; "
-                    f"mend the rows, or raise max_reject_share in {CONFIG}",
-                )
+        for table, rows in self.rows.items():
+            told = [r for r in self.rejected if r.table == table and r.reason not in self.by_design]
+            too_many(self.folder / TABLES[table], rows, told, self.max_reject_share)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -123,6 +115,9 @@ class Report:
             "folder": str(self.folder),
             "rows": dict(self.rows),
             "rejects": {table: self.rejects(table) for table in self.rows},
+            "accepted": {
+                table: self.accepted.get(table, rows - self.rejects(table)) for table, rows in self.rows.items()
+            },
             "reject_share": {table: round(self.share(table), 6) for table in self.rows},
             "max_reject_share": self.max_reject_share,
             "reasons": [
@@ -136,6 +131,25 @@ class Report:
                 for r in self.rejected
             ],
         }
+
+
+def too_many(path: Path, rows: int, rejected: Sequence[Rejected], most: float) -> None:
+    """
+    Raises:
+        DataError: the rejected rows are more than a share of `most`: column, count and first rows.
+    """
+    count = sum(r.count for r in rejected)
+    if not rows or count / rows <= most:
+        return
+    worst = "; ".join(
+        f"column `{r.column}`: {r.count:,} rows {r.reason} (first rows {', '.join(map(str, r.first_rows))})"
+        for r in sorted(rejected, key=lambda r: -r.count)[:5]
+    )
+    raise DataError(
+        f"{path}: {count:,} of {rows:,} rows ({count / rows:.2%}) are rejected, more than max_reject_share = "
+        f"{most:.2%}: {worst}",
+        next_command=f"`streamrec data validate DIR` writes {REJECTS}; mend the rows or raise the share in {CONFIG}",
+    )
 
 
 @dataclass(frozen=True)
@@ -176,7 +190,7 @@ def checked(folder: Path, *, now_us: int | None = None) -> Iterator[Checked]:
     if not folder.is_dir():
         if folder.exists():
             raise DataError(
-                f"{folder} is {_looks_like(folder)}, not a data-set folder", next_command="streamrec data import --help"
+                f"{folder} is {file_kind(folder)}, not a data-set folder", next_command="streamrec data import --help"
             )
         raise NotFound(f"{folder} is not there", next_command="streamrec data synth OUT")
     config = DatasetConfig.read(folder)
@@ -216,10 +230,7 @@ def write_rejects(check: Checked, path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     partial = path.with_name(f".{path.name}.partial")
-    reader = check.connection.sql(check.rejects).to_arrow_reader(BATCH_ROWS)
-    with pq.ParquetWriter(partial, reader.schema, compression="zstd") as writer:
-        for batch in reader:
-            writer.write_batch(batch)
+    write_query(check.connection, check.rejects, partial)
     partial.replace(path)
 
 
@@ -230,7 +241,7 @@ def _schema(path: Path) -> pa.Schema:
     if not path.exists():
         raise DataError(f"{path.parent} has no {path.name}: a data set needs {INTERACTIONS}, {ITEMS} and {CONFIG}")
     if path.is_file():
-        said = _looks_like(path)
+        said = file_kind(path)
         if said != "a Parquet file":
             raise DataError(f"{path} is {said}, not a Parquet file")
     try:
@@ -239,7 +250,7 @@ def _schema(path: Path) -> pa.Schema:
         raise DataError(f"{path} is damaged, it cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def _looks_like(path: Path) -> str:
+def file_kind(path: Path) -> str:
     """What a file is, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(4)

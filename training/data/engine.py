@@ -4,8 +4,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from contracts.errors import DataError
 
@@ -41,3 +43,14 @@ def quoted(name: str) -> str:
 def text(value: str) -> str:
     """An SQL string."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def write_query(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> int:
+    """Stream a query's rows to a Parquet file; returns how many."""
+    reader = connection.sql(sql).to_arrow_reader(BATCH_ROWS)
+    rows = 0
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            rows += len(batch)
+    return rows
