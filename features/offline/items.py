@@ -4,7 +4,7 @@ Events at or after a moment never count for it. Decayed sums are carried from mo
 neither overflows nor is summed again; `np.bincount` adds in the order of the log, so that results repeat bit by bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ COMPLETION_PRIOR = 5.0  # views
 HALF_LIVES_US = {name: days * DAY_US for name, days in POPULARITY_HALF_LIVES_D.items()} | {
     "item_trending_score": TRENDING_HALF_LIFE_H * HOUR_US
 }
+# Item features that are stored numbers, with their defaults.
+STORED = {d.name: d.default for d in REGISTRY.of("item") if d.dtype == "float" and d.kind != "on_demand"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +105,39 @@ def compute(events: ItemEvents, moments_us: Sequence[int]) -> dict[str, NDArray[
     Args:
         moments_us: ascending.
     """
-    moments = np.asarray(moments_us, np.int64)
-    n, ends = events.n_items, np.searchsorted(events.at, moments, side="left")
-    out = {
-        d.name: np.full((len(moments), n), d.default, np.float32)
-        for d in REGISTRY.of("item")
-        if d.dtype == "float" and d.kind != "on_demand"
-    }
-    sums = {name: np.zeros(n) for name in HALF_LIVES_US}
-    total = np.zeros(n)
-    start, before = 0, int(moments[0]) if len(moments) else 0
-    for row, (now, end) in enumerate(zip(moments.tolist(), ends.tolist(), strict=True)):
-        new = slice(start, end)
-        item, weight = events.item[new], events.weight[new]
-        age = now - events.at[new]
-        for name, half_life in HALF_LIVES_US.items():
-            sums[name] *= 2.0 ** (-(now - before) / half_life)
-            sums[name] += np.bincount(item, weight * np.exp2(-age / half_life), n)
-            out[name][row] = sums[name]
-        total += np.bincount(item, weight, n)
-        out["item_pop_total"][row] = total
-        _windows(events, now, end, row, out)
-        start, before = end, now
+    out = {name: np.full((len(moments_us), events.n_items), default, np.float32) for name, default in STORED.items()}
+    for row, (_, columns) in enumerate(walk(events, moments_us)):
+        for name, column in columns.items():
+            out[name][row] = column
     return out
 
 
-def _windows(events: ItemEvents, now: int, end: int, row: int, out: dict[str, NDArray[np.float32]]) -> None:
+def walk(events: ItemEvents, moments_us: Sequence[int]) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
+    """Moment by moment, ascending: (moment, name → float32 [N]). Memory does not grow with the number of moments."""
+    n = events.n_items
+    sums = {name: np.zeros(n) for name in HALF_LIVES_US}
+    total = np.zeros(n)
+    start, before = 0, min(moments_us, default=0)
+    for now in moments_us:
+        if now < before:
+            raise ValueError("moments must ascend")
+        end = int(np.searchsorted(events.at, now, side="left"))
+        new = slice(start, end)
+        item, weight = events.item[new], events.weight[new]
+        age = now - events.at[new]
+        columns = {name: np.full(n, default, np.float32) for name, default in STORED.items()}
+        for name, half_life in HALF_LIVES_US.items():
+            sums[name] *= 2.0 ** (-(now - before) / half_life)
+            sums[name] += np.bincount(item, weight * np.exp2(-age / half_life), n)
+            columns[name] = sums[name].astype(np.float32)
+        total += np.bincount(item, weight, n)
+        columns["item_pop_total"] = total.astype(np.float32)
+        _windows(events, now, end, columns)
+        yield now, columns
+        start, before = end, now
+
+
+def _windows(events: ItemEvents, now: int, end: int, out: dict[str, NDArray[np.float32]]) -> None:
     """The features over the last 7 and 30 days."""
     n = events.n_items
     week = slice(int(np.searchsorted(events.at, now - 7 * DAY_US, side="left")), end)
@@ -138,15 +147,17 @@ def _windows(events: ItemEvents, now: int, end: int, row: int, out: dict[str, ND
         prior = REGISTRY["item_ctr_7d"].default
         shown = np.bincount(item[events.impression[week]], minlength=n)
         clicked = np.minimum(np.bincount(item[events.click[week]], minlength=n), shown)
-        out["item_ctr_7d"][row] = (clicked + prior * CTR_PRIOR) / (shown + CTR_PRIOR)
+        out["item_ctr_7d"] = ((clicked + prior * CTR_PRIOR) / (shown + CTR_PRIOR)).astype(np.float32)
     if events.has_completions:
         prior = REGISTRY["item_completion_rate_7d"].default
         share = events.completed[week]
         seen = ~np.isnan(share)
         views = np.bincount(item[seen], minlength=n)
         done = np.bincount(item[seen], np.clip(share[seen], 0, 1), n)
-        out["item_completion_rate_7d"][row] = (done + prior * COMPLETION_PRIOR) / (views + COMPLETION_PRIOR)
+        out["item_completion_rate_7d"] = ((done + prior * COMPLETION_PRIOR) / (views + COMPLETION_PRIOR)).astype(
+            np.float32
+        )
     liked = events.weight[month] > 0
     users = int(events.user.max(initial=0)) + 1
     pairs = np.unique(events.item[month][liked].astype(np.int64) * users + events.user[month][liked])
-    out["item_users_30d"][row] = np.bincount(pairs // users, minlength=n)
+    out["item_users_30d"] = (np.bincount(pairs // users, minlength=n)).astype(np.float32)

@@ -5,13 +5,14 @@ where the event is no positive), impression, click (bool), completed (float, nul
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from contracts.dataset import INTERACTIONS, ITEMS, DatasetConfig
 from contracts.errors import DataError
@@ -45,7 +46,7 @@ class Log:
         Raises:
             DataError: the log is empty.
         """
-        first, last = self.db.execute("SELECT min(at_us), max(at_us) FROM log").fetchone() or (None, None)
+        first, last = self.db.execute("SELECT min(at_us), max(at_us) FROM log").fetchall()[0]
         if first is None:
             raise DataError(f"{self.folder / INTERACTIONS} holds no events", next_command="streamrec data validate DIR")
         return int(first), int(last)
@@ -57,8 +58,19 @@ class Log:
 
 
 @contextmanager
-def open_log(folder: Path, *, threads: int = 2, memory: str = "3GB", until_us: int | None = None) -> Iterator[Log]:
-    """Open a data set for feature queries. `until_us`: hide everything from then on (for leakage checks).
+def open_log(
+    folder: Path,
+    *,
+    until_us: int | None = None,
+    user_ids: Sequence[str] | None = None,
+    threads: int = 2,
+    memory: str = "3GB",
+) -> Iterator[Log]:
+    """Open a data set for feature queries.
+
+    Args:
+        until_us: hide everything from then on (for leakage checks).
+        user_ids: only their events, kept in memory (for many small queries).
 
     Raises:
         DataError: a file or column is missing, or the file is no Parquet.
@@ -78,6 +90,10 @@ def open_log(folder: Path, *, threads: int = 2, memory: str = "3GB", until_us: i
         )
         try:
             _views(db, config, folder, until_us)
+            if user_ids is not None:
+                db.register("chosen", pa.table({"user_id": pa.array(user_ids, pa.string())}))
+                db.execute("CREATE TEMP TABLE few AS FROM log SEMI JOIN chosen USING (user_id)")
+                db.execute("CREATE OR REPLACE VIEW log AS FROM few")
             yield Log(db, config, folder)
         except _DATA_ERRORS as error:
             raise DataError(

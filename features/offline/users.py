@@ -8,18 +8,20 @@ import pyarrow as pa
 from contracts.serving import HISTORY_LENGTH
 from features.offline.log import Log
 from features.online.base import Interaction
-from features.registry import PREFERENCE_HALF_LIFE_D
+from features.registry import PREFERENCE_HALF_LIFE_D, REGISTRY
 
 DAY_US = 86_400_000_000
 # Shares beyond these weigh next to nothing and would bloat the online rows.
 MAX_CATEGORIES = 32
+NO_SESSION = REGISTRY["user_avg_session_length_min"].default
 
 _FLOATS = """
 WITH past AS (
     SELECT a.row, a.t, l.at_us, l.weight FROM asked a JOIN log l ON l.user_id = a.user_id AND l.at_us < a.t
+), times AS ( -- each once: among equal times two windows may disagree about the order
+    SELECT DISTINCT row, at_us FROM past WHERE at_us >= t - $month
 ), recent AS (
-    SELECT row, at_us, at_us - lag(at_us) OVER (PARTITION BY row ORDER BY at_us) AS gap
-    FROM past WHERE at_us >= t - $month
+    SELECT row, at_us, at_us - lag(at_us) OVER (PARTITION BY row ORDER BY at_us) AS gap FROM times
 ), numbered AS (
     SELECT row, at_us, count(*) FILTER (gap > $gap)
         OVER (PARTITION BY row ORDER BY at_us ROWS UNBOUNDED PRECEDING) AS session
@@ -36,7 +38,7 @@ WITH past AS (
         (any_value(t) - min(at_us)) / $day::DOUBLE AS tenure_days
     FROM past GROUP BY row
 )
-SELECT row::INTEGER AS row, minutes AS user_avg_session_length_min,
+SELECT row::INTEGER AS row, coalesce(minutes, $no_session) AS user_avg_session_length_min,
     coalesce(positives_30d, 0) AS user_positives_30d, positives_total AS user_positives_total,
     active_days_30d::DOUBLE AS user_active_days_30d, tenure_days AS user_tenure_days
 FROM counts LEFT JOIN sessions USING (row) ORDER BY row
@@ -81,19 +83,23 @@ def ask(log: Log, user_ids: Sequence[str], moments_us: Sequence[int]) -> None:
 
 
 def batch_features(log: Log, user_ids: Sequence[str], moments_us: Sequence[int]) -> list[dict[str, Any]]:
-    """The batch features of each row, without embeddings. A user with no past has an empty dictionary."""
+    """The batch features of each row, without embeddings. A user with no past has an empty dictionary.
+
+    A user with any past has all of them, defaults included: what is left out would leave an older value in the store.
+    """
     ask(log, user_ids, moments_us)
     out: list[dict[str, Any]] = [{} for _ in user_ids]
     gap = int(log.config.session_gap_min * 60e6)
-    found = _answer(log, _FLOATS, {"gap": gap, "day": DAY_US, "month": 30 * DAY_US})
+    found = _answer(log, _FLOATS, {"gap": gap, "day": DAY_US, "month": 30 * DAY_US, "no_session": NO_SESSION})
     names = [n for n in found.column_names if n != "row"]
     columns = [found.column(n).to_pylist() for n in names]
     for row, *values in zip(found.column("row").to_pylist(), *columns, strict=True):
-        out[row] = {n: v for n, v in zip(names, values, strict=True) if v is not None}
+        out[row] = dict(zip(names, values, strict=True))
+        out[row]["user_category_preferences"] = {}
     half_life = PREFERENCE_HALF_LIFE_D * DAY_US
     preferences = _answer(log, _PREFERENCES, {"half_life": half_life, "most": MAX_CATEGORIES})
     for row, category, share in zip(*(c.to_pylist() for c in preferences.columns), strict=True):
-        out[row].setdefault("user_category_preferences", {})[category] = share
+        out[row]["user_category_preferences"][category] = share
     return out
 
 

@@ -82,6 +82,10 @@ class OnlineStore(Protocol):
         """Streaming update of `last`: kept newest first, cut to 10, each (item, event, time) once."""
         ...
 
+    def advance_watermark(self, until_us: int) -> None:
+        """The stream is whole up to then, though nothing may have happened. Never goes back."""
+        ...
+
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         """Swap the whole set of precomputed lists in one step."""
         ...

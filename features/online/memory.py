@@ -42,7 +42,12 @@ class MemoryStore:
         self._reach()
         for user_id, interaction in rows:
             self._last[user_id] = push(self._last.get(user_id, ()), interaction)
-            self._watermark = max(self._watermark or 0, interaction.timestamp_us)
+        if rows:
+            self.advance_watermark(max(i.timestamp_us for _, i in rows))
+
+    def advance_watermark(self, until_us: int) -> None:
+        self._reach()
+        self._watermark = max(self._watermark or 0, until_us)
 
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         self._reach()

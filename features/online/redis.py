@@ -115,6 +115,10 @@ class RedisStore:
             pipe.eval(_RAISE, 1, self._name("watermark"), max(i.timestamp_us for _, i in rows))
             pipe.execute()
 
+    def advance_watermark(self, until_us: int) -> None:
+        with self._reaching():
+            self._sync.eval(_RAISE, 1, self._name("watermark"), until_us)
+
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         beside = self._name(f"lists:next:{snapshot}:{os.getpid()}")
         old = self._name(f"lists:old:{snapshot}:{os.getpid()}")

@@ -14,7 +14,7 @@ from typing import Any
 from contracts.errors import Unreachable
 from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
-from features.online.streaming import EVENTS_DB, apply_interactions, create_streaming_tables
+from features.online.streaming import EVENTS_DB, advance_watermark, apply_interactions, create_streaming_tables
 
 ONLINE_DB = "online.db"
 _SCHEMA = """
@@ -87,6 +87,10 @@ class SqliteStore:
         """For tests and for replays into a store of one's own; where a consumer runs, it is the one writer."""
         with self._writing(EVENTS_DB) as db:
             apply_interactions(db, rows, corrupt=self.corrupt)
+
+    def advance_watermark(self, until_us: int) -> None:
+        with self._writing(EVENTS_DB) as db:
+            advance_watermark(db, until_us)
 
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         with self._writing(ONLINE_DB) as db:
