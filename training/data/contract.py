@@ -183,6 +183,23 @@ def validate_folder(
         return check.report
 
 
+def validate_and_keep_rejects(folder: Path, *, now_us: int | None = None) -> Report:
+    """As `validate_folder`, not strict, with the rejected rows in the folder's own `rejects.parquet`.
+
+    An import's rejects are a record of the source and stay as long as the result itself has none.
+
+    Raises:
+        NotFound, DataError: as `validate_folder`; DataError too when the folder cannot be written.
+    """
+    try:
+        with checked(folder, now_us=now_us) as check:
+            if check.report.rejected:
+                write_rejects(check, Path(folder) / REJECTS)
+            return check.report
+    except OSError as error:
+        raise DataError(f"{folder} / {REJECTS} cannot be written: {error.strerror or error}") from error
+
+
 @contextmanager
 def checked(folder: Path, *, now_us: int | None = None) -> Iterator[Checked]:
     """Check a folder and keep the check open, for whoever wants the accepted rows."""
@@ -225,10 +242,7 @@ def checked(folder: Path, *, now_us: int | None = None) -> Iterator[Checked]:
 
 
 def write_rejects(check: Checked, path: Path) -> None:
-    """Write the rejected rows, or remove an older file when there are none. Through a temporary name."""
-    if not check.report.rejected:
-        path.unlink(missing_ok=True)
-        return
+    """Write the rejected rows, none too, through a temporary name."""
     partial = path.with_name(f".{path.name}.partial")
     write_query(check.connection, check.rejects, partial)
     partial.replace(path)

@@ -81,3 +81,19 @@ def _scan(path: Path, columns: Sequence[str] | None, condition: ds.Expression | 
         raise DataError(
             f"{path} cannot be read: {error}", next_command=f"streamrec data validate {path.parent}"
         ) from error
+
+
+def schema(path: Path) -> pa.Schema:
+    """The columns of one of a data set's tables, be it a file or a snapshot's folder of files.
+
+    Raises:
+        NotFound: no such file. DataError: it cannot be read.
+    """
+    if not path.exists():
+        raise NotFound(f"{path} is not there", next_command=f"streamrec data validate {path.parent}")
+    try:
+        return ds.dataset(path, format="parquet").schema
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}", next_command=f"streamrec data validate {path.parent}"
+        ) from error
