@@ -1,0 +1,71 @@
+"""One compute thread behind a bounded queue: native work runs in order, and a full queue is the load shedder."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from contracts.errors import Overloaded
+
+T = TypeVar("T")
+
+Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+class Compute:
+    """`await compute(work)` runs `work` on the thread. `depth`: jobs waiting or running before the next is refused.
+
+    The count is kept on the event loop alone, so it needs no lock. A caller that was cancelled leaves its job behind:
+    one that has not begun is skipped, one that is running cannot be stopped and keeps its place until it is done.
+    """
+
+    def __init__(self, depth: int = 64) -> None:
+        self.depth = depth
+        self.waiting = 0
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
+        self._thread.start()
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        """
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if self.waiting >= self.depth:
+            raise Overloaded(f"{self.waiting} requests wait for the compute thread")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self.waiting += 1
+        self._jobs.put((work, future, loop))
+        return await future
+
+    def close(self) -> None:
+        """Let the queued work end, then the thread."""
+        self._jobs.put(None)
+        self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, future, loop = job
+            result: Any = None
+            error: BaseException | None = None
+            if not future.cancelled():
+                try:
+                    result = work()
+                except BaseException as raised:  # belongs to the caller, whatever it is
+                    error = raised
+            try:
+                loop.call_soon_threadsafe(self._finish, future, result, error)
+            except RuntimeError:  # the loop has closed: nobody waits any more
+                return
+            del job, work, future, loop, result, error
+
+    def _finish(self, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+        self.waiting -= 1
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)

@@ -1,0 +1,43 @@
+"""`/readyz` as a document: each component, the device, the versions and what an answer can be at best."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+State = Literal["healthy", "degraded", "unhealthy"]
+GAUGE: dict[State, float] = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
+Phase = Literal["loading", "serving", "draining", "stopped"]
+
+
+class Component(msgspec.Struct, frozen=True):
+    state: State
+    detail: str = ""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """`status`: `ready`, `degraded` (answers, from a lower rung) or `unavailable` (HTTP 503)."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    phase: Phase
+    components: dict[str, Component]
+    best: str  # the best rung that an answer can have now
+    topology: str
+    device: dict[str, str]
+    bento: str
+    models: dict[str, str]
+    rules: str
+    pid: int
+
+
+def status(phase: Phase, components: Mapping[str, Component]) -> Literal["ready", "degraded", "unavailable"]:
+    """Degraded parts still serve; only a process that is loading, draining or without the last resort does not.
+
+    The last resort (`fallback`) may be away as long as retrieval is there, and the other way round.
+    """
+    if phase != "serving":
+        return "unavailable"
+    serving = [components[name].state for name in ("retrieval", "fallback") if name in components]
+    if serving and all(state == "unhealthy" for state in serving):
+        return "unavailable"
+    return "ready" if all(c.state == "healthy" for c in components.values()) else "degraded"

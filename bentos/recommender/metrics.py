@@ -1,0 +1,85 @@
+"""What a serving process measures, in a registry of its own: another Bento on the machine cannot wipe it.
+
+With several workers on one port each process writes memory-mapped files into one folder under `run/`
+(prometheus_client's multi-process mode, chosen by the parent through PROMETHEUS_MULTIPROC_DIR), and any worker answers
+for all.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from bentos.recommender.metrics_folder import PREFIX
+from contracts.serving import DEGRADATIONS
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        named: dict[str, Any] = {"registry": self.registry, "namespace": "streamrec"}
+        self.requests = Counter("requests", "HTTP requests by route and status.", ("route", "status"), **named)
+        self.answers = Counter(
+            "recommendations",
+            "Recommendations by rung of the ladder and by ranker.",
+            ("degradation", "ranked_by"),
+            **named,
+        )
+        self.latency = Histogram(
+            "recommendation_seconds",
+            "From the request's headers to the last byte.",
+            ("degradation",),
+            buckets=SECONDS,
+            **named,
+        )
+        self.stages = Histogram("stage_seconds", "Time of each stage.", ("stage",), buckets=SECONDS, **named)
+        self.errors = Counter("errors", "Exceptions that no rung expected.", ("where",), **named)
+        self.events = Counter("events", "Events by what became of them.", ("result",), **named)
+        self.in_flight = Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named)
+        self.queue = Gauge("compute_queue", "Jobs of the compute thread.", multiprocess_mode="livesum", **named)
+        self.records = Gauge(
+            "records", "Exposure and context records so far.", ("log", "state"), multiprocess_mode="livesum", **named
+        )
+        self.health = Gauge(
+            "component_health",
+            "1 healthy, 0.5 degraded, 0 unhealthy.",
+            ("component",),
+            multiprocess_mode="livemin",
+            **named,
+        )
+        self.info = Gauge(
+            "build_info",
+            "Constant 1: what is served.",
+            ("bento", "kind", "model"),
+            multiprocess_mode="livemax",
+            **named,
+        )
+        for degradation in DEGRADATIONS:  # a rate over a series that is not there is no rate
+            self.latency.labels(degradation)
+
+    def served(self, degradation: str, ranked_by: str, seconds: float, stages_ms: "dict[str, float]") -> None:
+        self.answers.labels(degradation, ranked_by).inc()
+        self.latency.labels(degradation).observe(seconds)
+        for stage, ms in stages_ms.items():
+            self.stages.labels(stage).observe(ms / 1000)
+
+    def render(self) -> bytes:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+        if Path(folder).name.startswith(PREFIX):
+            merged = CollectorRegistry()
+            MultiProcessCollector(merged, path=folder)  # type: ignore[no-untyped-call]
+            return generate_latest(merged)
+        return generate_latest(self.registry)

@@ -1,0 +1,128 @@
+"""`/v1/openapi.json`, made from the very types that decode and encode: it cannot fall behind them."""
+
+import functools
+from typing import Any
+
+import msgspec
+
+from bentos.recommender.health import Readiness
+from contracts.exposures import ContextRecord
+from contracts.http import EventIn, EventsAccepted, Problem, RecommendationRequest, RecommendationResponse
+
+PROBLEMS = {
+    "400": "The body breaks the schema; `field` names where.",
+    "401": "No bearer token.",
+    "403": "Not the token of this service.",
+    "404": "No such request, or its context was not kept.",
+    "405": "Another method.",
+    "408": "The body did not come in time.",
+    "413": "A body over 1 MiB.",
+    "429": "Full: send it again after `Retry-After` seconds.",
+    "500": "A fault of the service; its log has the cause.",
+    "503": "Nothing can be served now.",
+}
+TYPES = (RecommendationRequest, RecommendationResponse, EventIn, EventsAccepted, ContextRecord, Problem, Readiness)
+
+
+@functools.cache
+def document() -> bytes:
+    """The OpenAPI 3.1 document as JSON."""
+    schemas, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
+    by_type = dict(zip(TYPES, schemas, strict=True))
+    one_to_1000 = {"type": "array", "items": by_type[EventIn], "minItems": 1, "maxItems": 1000}
+    events = {"oneOf": [one_to_1000, by_type[EventIn], {"type": "object", "properties": {"events": one_to_1000}}]}
+    retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    request_id = {"X-Request-ID": {"description": "UUIDv7.", "schema": {"type": "string", "format": "uuid"}}}
+
+    def problems(*statuses: str) -> dict[str, Any]:
+        return {
+            status: {
+                "description": PROBLEMS[status],
+                "headers": {**request_id, **(retry if status in ("429", "503") else {})},
+                "content": {"application/problem+json": {"schema": by_type[Problem]}},
+            }
+            for status in statuses
+        }
+
+    def json_answer(description: str, schema: Any) -> dict[str, Any]:
+        return {
+            "description": description,
+            "headers": request_id,
+            "content": {"application/json": {"schema": schema}},
+        }
+
+    def json_body(schema: Any) -> dict[str, Any]:
+        return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+    spec = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "StreamRec",
+            "version": "1",
+            "description": "Personal recommendations. An unknown user is not an error.",
+        },
+        "paths": {
+            "/v1/recommendations": {
+                "post": {
+                    "operationId": "recommend",
+                    "summary": "A slate for a user, from the best rung that works; `degradation` names it.",
+                    "requestBody": json_body(by_type[RecommendationRequest]),
+                    "responses": {
+                        "200": json_answer("The slate.", by_type[RecommendationResponse]),
+                        **problems("400", "405", "408", "413", "429", "500", "503"),
+                    },
+                }
+            },
+            "/v1/events": {
+                "post": {
+                    "operationId": "sendEvents",
+                    "summary": "1 to 1,000 events. 202 only after they are durable; the same `event_id` counts once.",
+                    "requestBody": json_body(events),
+                    "responses": {
+                        "202": json_answer("They are durable.", by_type[EventsAccepted]),
+                        **problems("400", "405", "408", "413", "429", "500", "503"),
+                    },
+                }
+            },
+            "/v1/requests/{request_id}": {
+                "get": {
+                    "operationId": "getRequest",
+                    "summary": "The logged context of one request.",
+                    "security": [{"token": []}],
+                    "parameters": [
+                        {
+                            "name": "request_id",
+                            "in": "path",
+                            "required": True,
+                            "schema": {"type": "string", "format": "uuid"},
+                        }
+                    ],
+                    "responses": {
+                        "200": json_answer("What the answer was made of.", by_type[ContextRecord]),
+                        **problems("400", "401", "403", "404", "405", "500", "503"),
+                    },
+                }
+            },
+            "/v1/openapi.json": {
+                "get": {"operationId": "openapi", "responses": {"200": {"description": "This document."}}}
+            },
+            "/livez": {"get": {"operationId": "livez", "responses": {"200": {"description": "The process lives."}}}},
+            "/readyz": {
+                "get": {
+                    "operationId": "readyz",
+                    "responses": {
+                        "200": json_answer("It can serve, perhaps degraded.", by_type[Readiness]),
+                        "503": json_answer("Draining, or nothing can be served.", by_type[Readiness]),
+                    },
+                }
+            },
+            "/metrics": {
+                "get": {
+                    "operationId": "metrics",
+                    "responses": {"200": {"description": "Prometheus text.", "content": {"text/plain": {}}}},
+                }
+            },
+        },
+        "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }
+    return msgspec.json.encode(spec)

@@ -1,0 +1,314 @@
+"""One serving process: what it holds from start to drain, and the three things it does for the entry."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from uuid6 import uuid7
+
+from bentos.recommender import device, side_effects
+from bentos.recommender.bundles import Pinned
+from bentos.recommender.compose import FunnelConfig
+from bentos.recommender.compute import Compute
+from bentos.recommender.funnel import Funnel
+from bentos.recommender.health import GAUGE, Component, Phase, Readiness, status
+from bentos.recommender.metrics import Metrics
+from bentos.recommender.models import Models
+from bentos.recommender.rules import default_rules
+from bentos.recommender.types import Query, Slate
+from bentos.recommender.wire import RemoteRetrieval, RemoteScorer
+from bentos.telemetry.contexts import ContextLog
+from bentos.telemetry.events_client import EventsClient
+from bentos.telemetry.events_in import parse_events
+from bentos.telemetry.exposures import ExposureLog
+from contracts.errors import DataError, StreamRecError
+from contracts.exposures import ContextRecord, Versions
+from contracts.http import EventsAccepted, RecommendationRequest
+from contracts.rules import RulesDocument
+from contracts.settings import Settings
+from features.online.base import OnlineStore
+from features.online.open import open_store
+from features.registry import REGISTRY
+
+log = logging.getLogger("streamrec.serving")
+REFRESH_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remotes:
+    """The runners of the distributed topology."""
+
+    retrieval: RemoteRetrieval
+    ranking: RemoteScorer
+    fallback: RemoteScorer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    query: Query
+    slate: Slate
+    exclude: list[str]
+    began: float  # perf_counter seconds
+
+
+def new_request_id() -> str:
+    """UUIDv7 (RFC 9562): sorts by time."""
+    return str(uuid7())
+
+
+class Runtime:
+    """`start` before the first request, `drain` when `/readyz` must go false, `close` at the end.
+
+    Everything here runs on one event loop; native work goes through `compute`.
+    """
+
+    def __init__(self, settings: Settings, pins: Pinned, models: Models, remotes: Remotes | None = None) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.phase: Phase = "loading"
+        self.bento = pins.bento
+        self._pins = pins
+        self._models = models
+        self._remotes = remotes
+        self._rules, self._rules_problem = _rules(settings.rules)
+        self._compute = Compute()
+        self._funnel = Funnel(
+            models,
+            self._rules,
+            config=FunnelConfig(source_budget_ms=settings.source_budget_ms),
+            compute=self._compute,
+            remote_retrieval=remotes.retrieval if remotes else None,
+            remote_ranking=remotes.ranking if remotes else None,
+            remote_fallback=remotes.fallback if remotes else None,
+        )
+        self._store: OnlineStore = open_store(settings)
+        # Another one for the background, as one connection belongs to one thread; the in-memory store is itself both.
+        self._snapshots = self._store if settings.online_store == "memory" else open_store(settings)
+        self._store_problem = ""
+        self._snapshot: str | None = None
+        self._exposures = ExposureLog(settings.home)
+        self._contexts = ContextLog(settings.home, settings.log_contexts)
+        self._events = EventsClient(settings.home, online_store=settings.online_store)
+        self._events_problem = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._versions = self._versions_now()
+
+    async def start(self) -> None:
+        """Warm everything up, then say ready. Never fails for a part that is away: `/readyz` names it."""
+        await self._events.start()
+        await self._refresh()
+        try:
+            await self._compute(self._funnel.warm)
+        except Exception:
+            log.exception("the warm-up failed; the first requests will be slow")
+        self._tasks = [asyncio.create_task(self._forever(self._refresh))]
+        self.phase = "serving"
+        ready = self.readiness()
+        log.info("serving %s: %s", self.bento, ready.status)
+        for name, component in ready.components.items():
+            if component.state != "healthy":
+                log.warning("%s is %s: %s", name, component.state, component.detail)
+
+    def drain(self) -> None:
+        """`/readyz` goes false; requests that come are still answered."""
+        self.phase = "draining"
+
+    async def close(self) -> None:
+        """After the last request: flush the logs and let go of everything."""
+        self.phase = "stopped"
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._events.close()
+        await asyncio.to_thread(self._exposures.close)
+        await asyncio.to_thread(self._contexts.close)
+        for store in {id(s): s for s in (self._store, self._snapshots)}.values():
+            store.close()
+        self._compute.close()
+
+    async def recommend(self, request: RecommendationRequest, request_id: str, began: float) -> Answer:
+        """From the best rung that works.
+
+        Raises:
+            Overloaded: not even the last rung has anything.
+        """
+        query = Query(
+            request_id=request_id,
+            user_id=request.user_id,
+            k=request.k,
+            now_us=self._models.now_us(),
+            deadline=began + self.settings.deadline_ms / 1000,
+            context=request.context,
+            exclude=self._rows(request.exclude),
+            debug=request.debug,
+        )
+        try:
+            slate = await self._funnel.recommend(query, self._store)
+        except StreamRecError:
+            raise
+        except Exception:  # a fault of ours costs quality, not the answer
+            self.metrics.errors.labels("funnel").inc()
+            log.exception("request %s: the funnel failed; a lower rung answers", request_id)
+            slate = self._funnel.lowest(query, None, "the funnel failed")
+        return Answer(query, slate, request.exclude, began)
+
+    def record(self, answer: Answer) -> None:
+        """Off the response path: metrics, exposure, context."""
+        slate = answer.slate
+        seconds = time.perf_counter() - answer.began
+        self.metrics.served(slate.degradation, slate.ranked_by, seconds, dict(slate.stages_ms))
+        self._exposures.append(side_effects.exposure(answer.query, slate, self._versions))
+        self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
+
+    async def accept_events(self, body: bytes) -> EventsAccepted:
+        """
+        Raises:
+            BadRequest: names the event and the field. Unreachable, Overloaded: they are not durable, send them again.
+        """
+        events = parse_events(body)
+        try:
+            accepted, duplicates = await self._events.send(events)
+        except StreamRecError as error:
+            self._events_problem = error.message
+            self.metrics.events.labels("failed").inc(len(events))
+            raise
+        self._events_problem = ""
+        self.metrics.events.labels("accepted").inc(accepted)
+        self.metrics.events.labels("duplicate").inc(duplicates)
+        return EventsAccepted(accepted, duplicates)
+
+    async def find_context(self, request_id: str) -> ContextRecord | None:
+        return await asyncio.to_thread(self._contexts.find, request_id)
+
+    def readiness(self) -> Readiness:
+        components = self._components()
+        best = str(self._funnel.status()["best"])
+        provider = self._models.provider
+        if self._remotes:
+            ranking = self._remotes.ranking
+            provider = str(ranking.status.get("provider", ""))
+            if best == "full" and (ranking.problem or components["ranking"].state == "unhealthy"):
+                best = "simple_ranking"
+            if components["retrieval"].state == "unhealthy":
+                best = "popularity"
+        return Readiness(
+            status=status(self.phase, components),
+            phase=self.phase,
+            components=components,
+            best=best,
+            topology=self.settings.topology,
+            device=device.described(self.settings.device, provider),
+            bento=self.bento,
+            models=dict(self._pins.versions.items()),
+            rules=self._rules.digest,
+            pid=os.getpid(),
+        )
+
+    def observe(self) -> None:
+        """Set the gauges, for a scrape."""
+        for name, component in self._components().items():
+            self.metrics.health.labels(name).set(GAUGE[component.state])
+        self.metrics.queue.set(self._compute.waiting)
+        for name, counts in (("exposures", self._exposures.counts()), ("contexts", self._contexts.counts())):
+            for state in ("written", "dropped", "errors", "queued"):
+                self.metrics.records.labels(name, state).set(getattr(counts, state))
+        for kind, version in self._pins.versions.items():
+            self.metrics.info.labels(self.bento, kind, version).set(1)
+
+    def _components(self) -> dict[str, Component]:
+        problems: dict[str, str] = {**self._models.problems}
+        problems.update(self._pins.problems.items())
+        components = {part: _part(part, problems, self._remote(part)) for part in ("retrieval", "ranking", "fallback")}
+        components["online_store"] = _away(self._store_problem)
+        components["events"] = _away(self._events_problem)
+        lost = self._exposures.counts()
+        components["exposures"] = _away(
+            f"{lost.dropped} dropped, {lost.errors} errors" if lost.dropped or lost.errors else ""
+        )
+        components["rules"] = (
+            Component("degraded", self._rules_problem) if self._rules_problem else Component("healthy")
+        )
+        return components
+
+    def _remote(self, part: str) -> RemoteRetrieval | RemoteScorer | None:
+        return getattr(self._remotes, part) if self._remotes else None
+
+    def _rows(self, item_ids: list[str]) -> Any:
+        rows = self._models.index.lookup_many(item_ids)
+        return rows[rows >= 0] if item_ids else np.empty(0, np.int32)
+
+    def _versions_now(self) -> Versions:
+        versions = self._pins.versions
+        return Versions(
+            bento=self.bento,
+            retrieval=versions["retrieval"],
+            ranking=versions["ranking"],
+            fallback=versions["fallback"],
+            rules=self._rules.digest,
+            features=REGISTRY.hash,
+            item_snapshot=self._snapshot or "",
+        )
+
+    async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            with contextlib.suppress(Exception):  # each step reports its own troubles
+                await step()
+
+    async def _refresh(self) -> None:
+        """Fresh item features when there are any, and how the parts outside this process are."""
+        try:
+            snapshot = await asyncio.to_thread(self._snapshots.read_item_snapshot, self._snapshot)
+            self._store_problem = ""
+            if snapshot is not None:
+                await self._compute(lambda: self._funnel.set_items(snapshot))
+                self._snapshot = snapshot.version
+                self._versions = self._versions_now()
+        except StreamRecError as error:
+            self._store_problem = error.message
+        except Exception as error:
+            self._store_problem = f"the item snapshot cannot be used: {error}"
+            log.exception("the item snapshot cannot be used")
+        if self._remotes:
+            await asyncio.gather(
+                *(
+                    runner.ask_status()
+                    for runner in (self._remotes.retrieval, self._remotes.ranking, self._remotes.fallback)
+                )
+            )
+
+
+def _rules(path: Path | None) -> tuple[RulesDocument, str]:
+    """A document that cannot be read must not stop the service: the one in the Bento holds, and `/readyz` says so."""
+    if path is None:
+        return default_rules(), ""
+    try:
+        return RulesDocument.read(path), ""
+    except DataError as error:
+        log.error("%s; the rules document of the Bento holds", error.message)
+        return default_rules(), error.message
+
+
+def _away(problem: str) -> Component:
+    return Component("degraded", problem) if problem else Component("healthy")
+
+
+def _part(part: str, problems: dict[str, str], remote: RemoteRetrieval | RemoteScorer | None) -> Component:
+    """Unhealthy: the part is not there. Degraded: something in it is not."""
+    if remote is not None:
+        if remote.problem:
+            return Component("unhealthy", remote.problem)
+        problems = {**problems, **remote.status.get("problems", {})}
+    if part in problems:
+        return Component("unhealthy", problems[part])
+    inner = {name: why for name, why in problems.items() if name.startswith(part + ".")}
+    return (
+        Component("degraded", "; ".join(f"{n}: {why}" for n, why in inner.items())) if inner else Component("healthy")
+    )

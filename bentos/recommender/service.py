@@ -1,0 +1,182 @@
+"""The runner graph as BentoML services: thin shells over the plain classes of this package.
+
+STREAMREC_TOPOLOGY, read when this module is imported, chooses how they are wired:
+
+colocated     the entry makes `Retrieval.inner()`, `Ranking.inner()` and `Fallback.inner()` itself; one process
+distributed   `bentoml.depends`: each in a process of its own, over Unix sockets only, as they accept pickle
+
+Nothing raises across a process border: an exception's class does not survive it. A runner says what is wrong in its
+`status`, a source's reason stands in place of its result, and a ranker that cannot score answers NaN.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import bentoml
+import numpy as np
+from _bentoml_sdk import Service
+
+from bentos.recommender import device
+from bentos.recommender.assemble import load_models
+from bentos.recommender.bundles import pinned
+from bentos.recommender.compose import FunnelConfig
+from bentos.recommender.entry import Entry
+from bentos.recommender.http import ASGIApp
+from bentos.recommender.models import Models, RowScorer
+from bentos.recommender.retrieval import Retrieval as RetrievalStage
+from bentos.recommender.rules import default_rules
+from bentos.recommender.runtime import Remotes, Runtime
+from bentos.recommender.wire import RemoteRetrieval, RemoteScorer, pack_results, unpack
+from contracts.settings import Settings, load_settings
+from registry.artifacts import Kind
+
+log = logging.getLogger("streamrec.serving")
+
+DISTRIBUTED = os.environ.get("STREAMREC_TOPOLOGY") == "distributed"
+# BentoML recycles its session to a dependency after 100 requests or 300 s, under the requests that use it
+# (16 clients: 154 of 2,300 failed). These settings end that.
+FOR_GOOD = {"max_requests": 10**9, "max_age": 1e9}
+BATCH_ROWS = 16_384  # about 32 requests of 500 candidates
+BATCH_LATENCY_MS = 200
+RANK_SHARE = 0.5  # of the whole deadline, for one ranker in another process
+
+
+def _service(decorated: Any) -> Any:
+    """What `@bentoml.service` makes of a class is a `Service`; type checkers still see the class."""
+    return decorated
+
+
+def serving_settings() -> Settings:
+    """BentoML changes the working directory to the Bento's sources before it imports this file: a relative `home` is
+    meant from where the command was typed.
+    """
+    where = Path(os.environ.get("PWD") or ".")
+    settings = load_settings(file=where / os.environ.get("STREAMREC_CONFIG", "streamrec.toml"))
+    paths = {name: where / path for name in ("home", "bundles", "rules") if (path := getattr(settings, name))}
+    return settings.model_copy(update=paths)
+
+
+def _load(settings: Settings, parts: tuple[str, ...]) -> Models:
+    """All bundles, as what serves must fit together, but of them only `parts`; arrays are mapped, so that is cheap."""
+    pins = pinned(_service(Recommender).bento, settings.bundles)
+    return load_models(pins.folders, providers=device.providers(settings.device), parts=parts)
+
+
+def _scores(scorer: RowScorer | None, rows: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """float32 [R]; NaN where it cannot be said: the caller takes its next ranker."""
+    if scorer is not None:
+        try:
+            return scorer.score(np.ascontiguousarray(rows, dtype=np.float32))
+        except Exception:
+            log.exception("the ranker failed on %s rows", len(rows))
+    return np.full(len(rows), np.nan, dtype=np.float32)
+
+
+def _status(models: Models, kind: Kind) -> dict[str, Any]:
+    problems = {name: why for name, why in models.problems.items() if name.split(".")[0] == kind}
+    return {"problems": problems, "provider": models.provider, "pid": os.getpid()}
+
+
+@bentoml.service(name="Retrieval", runner_connection=FOR_GOOD, traffic={"timeout": 10})
+class Retrieval:
+    """Graph, content, trending and two-tower sources."""
+
+    def __init__(self, models: Models | None = None) -> None:
+        settings = serving_settings()
+        self.models = models or _load(settings, ("sources",))
+        self.stage = RetrievalStage(
+            self.models, default_rules(), FunnelConfig(source_budget_ms=settings.source_budget_ms)
+        )
+
+    @bentoml.api
+    def retrieve(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """`wire.pack` in, `wire.pack_results` out."""
+        return pack_results(self.stage.retrieve(*unpack(payload)))
+
+    @bentoml.api
+    def status(self, _: str = "") -> dict[str, Any]:
+        return _status(self.models, "retrieval")
+
+
+@bentoml.service(name="Ranking", runner_connection=FOR_GOOD, traffic={"timeout": 10})
+class Ranking:
+    """DCN-V2 over rows float32 [R, F]. Concurrent requests are ranked in one batch."""
+
+    def __init__(self, models: Models | None = None) -> None:
+        self.models = models or _load(serving_settings(), ("dcn",))
+        self.batches = 0
+        self.requests_rows = 0
+
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
+    def score(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        self.batches += 1
+        self.requests_rows += len(rows)
+        return _scores(self.models.ranker, rows)
+
+    @bentoml.api
+    def status(self, _: str = "") -> dict[str, Any]:
+        return {**_status(self.models, "ranking"), "batches": self.batches, "rows": self.requests_rows}
+
+
+@bentoml.service(name="Fallback", runner_connection=FOR_GOOD, traffic={"timeout": 10})
+class Fallback:
+    """The logistic ranker. The popularity lists live in the entry too: they must outlive this process."""
+
+    def __init__(self, models: Models | None = None) -> None:
+        self.models = models or _load(serving_settings(), ("logistic",))
+
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
+    def score(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        return _scores(self.models.light, rows)
+
+    @bentoml.api
+    def status(self, _: str = "") -> dict[str, Any]:
+        return _status(self.models, "fallback")
+
+
+class EntryService(Service):
+    """A BentoML service whose application is wrapped in the entry; `bentoml build` and `bentoml serve` keep it."""
+
+    runtime: Runtime | None = None
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        return Entry(super().to_asgi(is_main), lambda: self.runtime)
+
+
+@bentoml.service(name="Recommender", service_class=EntryService, traffic={"timeout": 60})
+class Recommender:
+    """The entry service. Its HTTP interface is /v1/openapi.json."""
+
+    if DISTRIBUTED:
+        retrieval = bentoml.depends(Retrieval)
+        ranking = bentoml.depends(Ranking)
+        fallback = bentoml.depends(Fallback)
+
+    def __init__(self) -> None:
+        settings = serving_settings().model_copy(update={"topology": "distributed" if DISTRIBUTED else "colocated"})
+        pins = pinned(_service(Recommender).bento, settings.bundles)
+        remotes = None
+        if DISTRIBUTED:
+            models = load_models(pins.folders, parts=())
+            budget_s = settings.deadline_ms / 1000 * RANK_SHARE
+            remotes = Remotes(
+                RemoteRetrieval("Retrieval", self.retrieval.to_async, budget_s),
+                RemoteScorer("Ranking", self.ranking.to_async, budget_s),
+                RemoteScorer("Fallback", self.fallback.to_async, budget_s),
+            )
+        else:
+            models = load_models(pins.folders, providers=device.providers(settings.device))
+            self.retrieval = _service(Retrieval).inner(models)
+            self.ranking = _service(Ranking).inner(models)
+            self.fallback = _service(Fallback).inner(models)
+        self.runtime = _service(Recommender).runtime = Runtime(settings, pins, models, remotes)
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        await self.runtime.start()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        await self.runtime.close()

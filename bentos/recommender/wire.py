@@ -1,0 +1,124 @@
+"""The runners in processes of their own: what travels, and the callers' side.
+
+Only dicts, lists, numbers, strings and arrays travel. What a source does not read (features, the store's state) stays
+at home. Reasons come back as data, and the callers' side turns every failure of the way there into one.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.recommender.types import Query, SourceResult, User
+from features.online.base import UserState
+
+log = logging.getLogger("streamrec.serving")
+
+
+def pack(sources: tuple[str, ...], query: Query, user: User) -> dict[str, Any]:
+    """`deadline` travels as it is: CLOCK_MONOTONIC is one clock for all processes of a machine."""
+    return {
+        "sources": list(sources),
+        "request_id": query.request_id,
+        "user_id": query.user_id,
+        "k": query.k,
+        "now_us": query.now_us,
+        "deadline": query.deadline,
+        "context": dict(query.context),
+        "exclude": query.exclude,
+        "row": user.row,
+        "history": user.history,
+        "history_age_h": user.history_age_h,
+        "seen": user.seen,
+    }
+
+
+def unpack(payload: Mapping[str, Any]) -> tuple[tuple[str, ...], Query, User]:
+    query = Query(
+        request_id=payload["request_id"],
+        user_id=payload["user_id"],
+        k=payload["k"],
+        now_us=payload["now_us"],
+        deadline=payload["deadline"],
+        context=payload["context"],
+        exclude=payload["exclude"],
+    )
+    user = User(
+        row=payload["row"],
+        state=UserState(payload["user_id"]),
+        history=payload["history"],
+        history_age_h=payload["history_age_h"],
+        seen=payload["seen"],
+    )
+    return tuple(payload["sources"]), query, user
+
+
+def pack_results(results: Mapping[str, SourceResult | str]) -> dict[str, Any]:
+    return {
+        name: result
+        if isinstance(result, str)
+        else {"items": result.items, "scores": result.scores, "vector": result.vector}
+        for name, result in results.items()
+    }
+
+
+def unpack_results(payload: Mapping[str, Any]) -> dict[str, SourceResult | str]:
+    return {
+        name: result if isinstance(result, str) else SourceResult(result["items"], result["scores"], result["vector"])
+        for name, result in payload.items()
+    }
+
+
+class _Runner:
+    """One dependency, called through BentoML's async client. `status` is what it last said of itself."""
+
+    def __init__(self, name: str, client: Any, budget_s: float) -> None:
+        self.name = name
+        self.status: dict[str, Any] = {}
+        self.problem = "has not answered yet"
+        self._client = client
+        self._budget_s = budget_s
+
+    async def _call(self, method: str, argument: Any, timeout_s: float | None = None) -> Any | str:
+        """The answer, or the reason why there is none. Any exception of the transport is a reason."""
+        try:
+            async with asyncio.timeout(self._budget_s if timeout_s is None else timeout_s):
+                answer = await getattr(self._client, method)(argument)
+        except TimeoutError:
+            answer = f"the {self.name} process did not answer in time"
+        except Exception as error:  # aiohttp's, BentoML's, the socket's: each means that it is not there
+            answer = f"the {self.name} process is away: {type(error).__name__}"
+        self.problem = answer if isinstance(answer, str) else ""
+        return answer
+
+    async def ask_status(self) -> None:
+        answer = await self._call("status", "", timeout_s=2.0)
+        if not isinstance(answer, str):
+            self.status = answer
+
+
+class RemoteRetrieval(_Runner):
+    async def retrieve(self, sources: tuple[str, ...], query: Query, user: User) -> Mapping[str, SourceResult | str]:
+        left_s = query.deadline - time.perf_counter()
+        answer = await self._call("retrieve", pack(sources, query, user), max(min(left_s, 10.0), 0.001))
+        return dict.fromkeys(sources, answer) if isinstance(answer, str) else unpack_results(answer)
+
+
+class RemoteScorer(_Runner):
+    """`Ranking` and `Fallback`: rows float32 [R, F] → float32 [R]. NaN is how a runner says that it cannot score."""
+
+    async def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str:
+        answer = await self._call("score", rows)
+        if isinstance(answer, str):
+            return answer
+        scores = np.asarray(answer, dtype=np.float32)
+        if scores.shape != (len(rows),):
+            return f"the {self.name} process gave {scores.shape} scores for {len(rows)} rows"
+        return f"the {self.name} process has no model" if np.isnan(scores).any() else scores
+
+    async def light(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str:
+        return await self.score(rows)
