@@ -1,0 +1,271 @@
+"""The consumer: the one process that writes events and streaming features.
+
+    python -m bentos.telemetry.consumer --home .streamrec
+
+Workers start it when they need it. It holds `run/events.lock` (a second one ends at once, exit 0), listens on
+`run/events.sock`, and gathers what arrives within a few milliseconds into one transaction: a disk sync for many batches
+instead of one each. A batch is answered after its commit. It ends on SIGTERM, soon after its last client has said
+good-bye, or 10 s after its last client has vanished. On the side it rolls finished log segments to Parquet.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from bentos.telemetry.event_store import EventStore
+from bentos.telemetry.rendezvous import lock_path, run_folder, socket_to_bind
+from bentos.telemetry.roll import roll
+from bentos.telemetry.wire import Batch, Reply, frame_of, read_frame
+from contracts.errors import StreamRecError, Unreachable
+from contracts.events import Event
+from contracts.settings import Settings, load_settings
+from features.online.base import OnlineStore
+from features.online.open import open_store
+
+# The name under which `told` remembers how far the other online store is.
+_OTHER_STORE = "online"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the consumer behaves in time."""
+
+    gather_s: float = 0.003  # for other batches, before a commit
+    max_commit: int = 5_000  # events in one transaction
+    max_waiting: int = 20_000  # events not yet committed; past it, `Overloaded`
+    alone_s: float = 10.0  # after the last client has vanished
+    farewell_s: float = 0.5  # after the last client has said good-bye
+    beat_s: float = 1.0  # between looks at the clock
+    roll_s: float = 60.0  # between rolls, and between watermarks of an idle stream
+    tell_limit: int = 1_000  # events told to another online store at a time
+
+
+@dataclass(slots=True)
+class _Waiting:
+    events: Sequence[Event]
+    answer: "asyncio.Future[Reply]"
+    number: int
+
+
+@dataclass
+class Consumer:
+    """One event store, one loop, one thread for its transactions.
+
+    Args:
+        home: of the store; its lock must be held by the caller.
+        other: an online store apart from `events.db` (Redis) that is told of every interaction; None for SQLite.
+    """
+
+    home: Path
+    other: OnlineStore | None = None
+    pace: Pace = field(default_factory=Pace)
+    _waiting: list[_Waiting] = field(default_factory=list)
+    _waiting_events: int = 0
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _clients: set["asyncio.Task[None]"] = field(default_factory=set)
+    _leave_at: float = 0.0
+    _other_down_until: float = 0.0
+
+    async def run(self, lock_inode: int | None = None) -> None:
+        """Serve until told or left alone. `lock_inode`: end also when the lock file is no longer this one."""
+        loop = asyncio.get_running_loop()
+        store = EventStore(self.home)
+        path = socket_to_bind(self.home)
+        path.unlink(missing_ok=True)  # of a killed consumer: the lock says that no other lives
+        before = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._serve, path=str(path), limit=1 << 20)
+        finally:
+            os.umask(before)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._leave_at = loop.time() + self.pace.alone_s
+        with ThreadPoolExecutor(1, "commit") as commits, ThreadPoolExecutor(1, "roll") as rolls:
+            committing = asyncio.create_task(self._commit_until_stopped(store, commits))
+            beating = asyncio.create_task(self._beat(store, commits, rolls, lock_inode))
+            try:
+                await self._stop.wait()
+            finally:
+                server.close()
+                path.unlink(missing_ok=True)
+                self._arrived.set()
+                await committing  # what was taken is answered
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
+                for client in self._clients:
+                    client.cancel()
+                await asyncio.gather(*self._clients, return_exceptions=True)
+                await loop.run_in_executor(rolls, _roll, self.home)
+                store.close()
+                if self.other:
+                    self.other.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        me = asyncio.current_task()
+        assert me is not None  # noqa: S101 - inside a task
+        self._clients.add(me)
+        decoder = msgspec.msgpack.Decoder(Batch)
+        answers: set[asyncio.Task[None]] = set()
+        linger = self.pace.alone_s
+        try:
+            while True:
+                batch = decoder.decode(await read_frame(reader))
+                if not batch.events:
+                    linger = self.pace.farewell_s
+                    break
+                answer = asyncio.create_task(self._answer(batch, writer))
+                answers.add(answer)
+                answer.add_done_callback(answers.discard)
+        except (EOFError, OSError, ValueError, msgspec.DecodeError):
+            pass  # gone, or none of ours: either way this connection is over
+        finally:
+            if answers:
+                await asyncio.gather(*answers, return_exceptions=True)
+            self._clients.discard(me)
+            self._leave_at = max(self._leave_at if self._clients else 0.0, loop.time() + linger)
+            writer.close()
+
+    async def _answer(self, batch: Batch, writer: asyncio.StreamWriter) -> None:
+        if self._waiting_events + len(batch.events) > self.pace.max_waiting:
+            reply = Reply(batch.number, problem="the event store is behind", retry_after_s=1)
+        elif self._stop.is_set():
+            return  # no answer: the client asks the next consumer
+        else:
+            waiting = _Waiting(batch.events, asyncio.get_running_loop().create_future(), batch.number)
+            self._waiting.append(waiting)
+            self._waiting_events += len(batch.events)
+            self._arrived.set()
+            reply = await waiting.answer
+        with contextlib.suppress(OSError):
+            writer.write(frame_of(reply))
+            await writer.drain()
+
+    async def _commit_until_stopped(self, store: EventStore, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while not (self._stop.is_set() and not self._waiting):
+            await self._arrived.wait()
+            if not self._stop.is_set():
+                await asyncio.sleep(self.pace.gather_s)
+            taken: list[_Waiting] = []
+            size = 0
+            while self._waiting and (not taken or size + len(self._waiting[0].events) <= self.pace.max_commit):
+                taken.append(self._waiting.pop(0))
+                size += len(taken[-1].events)
+            if not self._waiting and not self._stop.is_set():
+                self._arrived.clear()
+            if not taken:
+                continue
+            replies = await loop.run_in_executor(thread, self._commit, store, taken)
+            self._waiting_events -= size
+            for waiting, reply in zip(taken, replies, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(reply)
+
+    def _commit(self, store: EventStore, taken: Sequence[_Waiting]) -> list[Reply]:
+        try:
+            counts = store.append([w.events for w in taken])
+        except Exception as error:  # the process must go on: the next commit may find the disk free again
+            print(f"{_now()} not stored: {error}", file=sys.stderr, flush=True)
+            return [Reply(w.number, problem=str(error)) for w in taken]
+        self._tell(store)
+        return [Reply(w.number, a, d) for w, (a, d) in zip(taken, counts, strict=True)]
+
+    def _tell(self, store: EventStore) -> None:
+        """Tell the other online store what is new, so that the next answer knows it. Events stay untold while it is
+        away, and are told again after a crash: at least once, and `append_interactions` takes repeats."""
+        if self.other is None or time.monotonic() < self._other_down_until:
+            return
+        try:
+            while True:
+                interactions, seq = store.untold(_OTHER_STORE, self.pace.tell_limit)
+                if not seq:
+                    return
+                if interactions:
+                    self.other.append_interactions(interactions)
+                store.told(_OTHER_STORE, seq)
+        except StreamRecError as error:
+            self._other_down_until = time.monotonic() + self.pace.beat_s
+            print(f"{_now()} online store: {error}", file=sys.stderr, flush=True)
+
+    async def _beat(
+        self, store: EventStore, commits: ThreadPoolExecutor, rolls: ThreadPoolExecutor, lock_inode: int | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        next_roll = loop.time() + self.pace.roll_s
+        while True:
+            await asyncio.sleep(min(self.pace.beat_s, self.pace.farewell_s))
+            if (not self._clients and loop.time() >= self._leave_at) or self._homeless(lock_inode):
+                self._stop.set()
+                return
+            if self.other:
+                await loop.run_in_executor(commits, self._tell, store)
+            if loop.time() >= next_roll:
+                next_roll = loop.time() + self.pace.roll_s
+                with contextlib.suppress(Unreachable):
+                    await loop.run_in_executor(commits, store.advance, time.time_ns() // 1000)
+                await loop.run_in_executor(rolls, _roll, self.home)
+
+    def _homeless(self, lock_inode: int | None) -> bool:
+        """Whether the home was deleted, or made anew, under this process."""
+        if lock_inode is None:
+            return False
+        try:
+            return lock_path(self.home).stat().st_ino != lock_inode
+        except OSError:
+            return True
+
+
+def _roll(home: Path) -> None:
+    try:
+        roll(home)
+    except OSError as error:
+        print(f"{_now()} rolling the logs: {error}", file=sys.stderr, flush=True)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _other_store(settings: Settings) -> OnlineStore | None:
+    """SQLite reads `events.db` itself; a memory store is of the process that serves."""
+    return None if settings.online_store in ("sqlite", "memory") else open_store(settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bentos.telemetry.consumer", description=__doc__.splitlines()[0])
+    parser.add_argument("--home", type=Path, help="default: STREAMREC_HOME")
+    given = parser.parse_args(arguments)
+    try:
+        settings = load_settings({"home": given.home})
+        home = settings.home.resolve()
+        run_folder(home)
+        lock = os.open(lock_path(home), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"{_now()} another consumer has the event store of {home}: nothing to do", file=sys.stderr)
+            return 0
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        asyncio.run(Consumer(home, _other_store(settings)).run(os.fstat(lock).st_ino))
+    except StreamRecError as error:
+        print(f"{_now()} {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The event log as a table: for export and analysis, beside a running consumer."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+
+from contracts.errors import Unreachable
+from features.online.streaming import EVENTS_DB
+
+EVENTS_ARROW = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("event", pa.string()),
+        ("timestamp_us", pa.int64()),
+        ("received_us", pa.int64()),
+        ("request_id", pa.string()),
+        ("position", pa.int32()),
+        ("value", pa.float64()),
+        ("context", pa.map_(pa.string(), pa.string())),
+        ("schema", pa.int32()),
+    ]
+)
+_CHUNK = 100_000
+
+
+def read_events(home: Path, since_us: int | None = None, until_us: int | None = None) -> pa.Table:
+    """Events with `since_us` ≤ timestamp < `until_us`, in the order in which they were accepted, each once.
+
+    Raises:
+        Unreachable: the file is no event store.
+    """
+    path = home / EVENTS_DB
+    if not path.exists():
+        return EVENTS_ARROW.empty_table()
+    batches: list[pa.RecordBatch] = []
+    names = EVENTS_ARROW.names
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            cursor = db.execute(
+                f"SELECT {', '.join(names)} FROM events WHERE timestamp_us >= ? AND timestamp_us < ? ORDER BY seq",  # noqa: S608
+                (since_us if since_us is not None else -(1 << 62), until_us if until_us is not None else 1 << 62),
+            )
+            while rows := cursor.fetchmany(_CHUNK):
+                columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+                columns["context"] = [list(json.loads(c).items()) for c in columns["context"]]
+                batches.append(pa.RecordBatch.from_pydict(columns, schema=EVENTS_ARROW))
+    except sqlite3.Error as error:
+        if "no such table" in str(error):  # a store that has just been made
+            return EVENTS_ARROW.empty_table()
+        raise Unreachable(f"event store {path}: {error}") from error
+    return pa.Table.from_batches(batches, schema=EVENTS_ARROW)

@@ -1,0 +1,149 @@
+"""The event log: `events.db`, written by one process. An event and its streaming features are one transaction."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from contracts.errors import Unreachable
+from contracts.events import Event
+from features.online.base import Interaction
+from features.online.streaming import (
+    EVENTS_DB,
+    advance_watermark,
+    apply_interactions,
+    create_streaming_tables,
+)
+from features.streaming import impression_events
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS events (
+        seq INTEGER PRIMARY KEY,
+        event_id TEXT NOT NULL UNIQUE,
+        user_id TEXT NOT NULL,
+        item_id TEXT NOT NULL,
+        event TEXT NOT NULL,
+        timestamp_us INTEGER NOT NULL,
+        received_us INTEGER NOT NULL,
+        request_id TEXT,
+        position INTEGER,
+        value REAL,
+        context TEXT NOT NULL,
+        schema INTEGER NOT NULL
+    )""",
+    # How far each other store has been told: events after it are told again when this process was killed.
+    "CREATE TABLE IF NOT EXISTS told (store TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
+)
+_INSERT = """INSERT INTO events
+    (event_id, user_id, item_id, event, timestamp_us, received_us, request_id, position, value, context, schema)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"""
+
+
+class EventStore:
+    """The only writer of `events.db`. Not thread-safe: one thread at a time.
+
+    Args:
+        home: the folder of `events.db`.
+        not_interactions: names of events that change no streaming feature.
+
+    Raises:
+        Unreachable: the file cannot be opened or is no database.
+    """
+
+    def __init__(self, home: Path, *, not_interactions: frozenset[str] | None = None) -> None:
+        self._path = home / EVENTS_DB
+        self._skip = impression_events() if not_interactions is None else not_interactions
+        try:
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA busy_timeout = 5000")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            for statement in _TABLES:
+                self._db.execute(statement)
+            create_streaming_tables(self._db)
+        except sqlite3.Error as error:
+            raise Unreachable(f"event store {self._path}: {error}") from error
+
+    def append(self, batches: Sequence[Sequence[Event]]) -> list[tuple[int, int]]:
+        """Store several batches in one transaction; (accepted, duplicates) of each. Durable on return, or nothing is.
+
+        Raises:
+            Unreachable: the disk is full or the file cannot be written.
+        """
+        db = self._db
+        counts: list[tuple[int, int]] = []
+        interactions: list[tuple[str, Interaction]] = []
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for batch in batches:
+                accepted = 0
+                for e in batch:
+                    # rowcount of a skipped insert is 0: that is how a duplicate shows, also one within the batch
+                    if db.execute(_INSERT, _row(e)).rowcount:
+                        accepted += 1
+                        if e.event not in self._skip:
+                            interactions.append((e.user_id, Interaction(e.item_id, e.event, e.timestamp_us)))
+                counts.append((accepted, len(batch) - accepted))
+            apply_interactions(db, interactions)
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise Unreachable(
+                f"event store {self._path}: {error}", next_command="free disk space or check the folder's permissions"
+            ) from error
+        except BaseException:
+            self._roll_back()
+            raise
+        return counts
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def advance(self, now_us: int) -> None:
+        """Tell the features' readers that the stream is whole up to `now_us`, though no event came."""
+        try:
+            advance_watermark(self._db, now_us)
+        except sqlite3.Error as error:
+            raise Unreachable(f"event store {self._path}: {error}") from error
+
+    def untold(self, store: str, limit: int) -> tuple[list[tuple[str, Interaction]], int]:
+        """Interactions that `store` may not know yet, oldest first, and the position after them."""
+        try:
+            found = self._db.execute("SELECT seq FROM told WHERE store = ?", (store,)).fetchone()
+            rows = self._db.execute(
+                "SELECT seq, user_id, item_id, event, timestamp_us FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+                (found[0] if found else 0, limit),
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise Unreachable(f"event store {self._path}: {error}") from error
+        interactions = [(r[1], Interaction(r[2], r[3], r[4])) for r in rows if r[3] not in self._skip]
+        return interactions, rows[-1][0] if rows else 0
+
+    def told(self, store: str, seq: int) -> None:
+        """`store` knows everything up to `seq`."""
+        try:
+            self._db.execute(
+                "INSERT INTO told VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET seq = excluded.seq", (store, seq)
+            )
+        except sqlite3.Error as error:
+            raise Unreachable(f"event store {self._path}: {error}") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _row(e: Event) -> tuple[object, ...]:
+    return (
+        e.event_id,
+        e.user_id,
+        e.item_id,
+        e.event,
+        e.timestamp_us,
+        e.received_us,
+        e.request_id,
+        e.position,
+        e.value,
+        json.dumps(e.context) if e.context else "{}",
+        e.schema,
+    )
