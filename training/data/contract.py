@@ -248,6 +248,13 @@ def write_rejects(check: Checked, path: Path) -> None:
     partial.replace(path)
 
 
+def write_accepted(check: Checked, folder: Path) -> None:
+    """Write the good rows in canonical columns: items and users by id, interactions as they stand in the source."""
+    order = {"items": " ORDER BY item_id", "users": " ORDER BY user_id", "interactions": ""}
+    for table, sql in check.accepted.items():
+        write_query(check.connection, sql + order[table], folder / TABLES[table])
+
+
 # --- structure ------------------------------------------------------------------------------------------------------
 
 
