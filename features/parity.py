@@ -10,6 +10,7 @@ score from `features.streaming.Decayed` folded event by event, the offline side 
 """
 
 import asyncio
+import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,8 +20,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from contracts.errors import DataError
+from contracts.serving import EMBEDDING_DIM
 from features.materialize import item_snapshot, stored_features
 from features.offline import items, users
 from features.offline.join import as_of_join
@@ -33,7 +36,7 @@ from features.streaming import Decayed, positive_weight
 
 DAY_US = items.DAY_US
 FAILED_RUNS = 0.3  # share of daily materialisations that do not happen
-ITEMS_A_MOMENT = 25
+ITEMS_A_MOMENT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def parity(
         runs = _runs(log, random)
         _compare_users(log, store, pairs, runs, result, progress)
     with open_log(folder) as log:
-        _compare_items(log, -(-moments // ITEMS_A_MOMENT), random, result)
+        _compare_items(log, store, -(-moments // ITEMS_A_MOMENT), random, result)
     return result
 
 
@@ -132,7 +135,8 @@ def _compare_users(
         run = bisect_left(runs, at + 1) - 1
         if run != done_run and run >= 0:
             done_run, moment = run, runs[run]
-            found = states(log, sorted(readers[moment]), moment)
+            reading = sorted(readers[moment])
+            found = states(log, reading, moment, embeddings={u: _embedding(u, moment) for u in reading})
             store.write_users({u: stored_features(s, moment) for u, s in found.items() if s.batch})
         until = streamed
         while until < len(events) and events[until][3] < at:
@@ -182,12 +186,21 @@ def _offline_states(log: Log, pairs: Sequence[tuple[str, int]], runs: Sequence[i
     for (user, at), row, stamp, recent in zip(
         pairs, joined["value"].to_pylist(), joined["value_timestamp_us"].to_pylist(), last, strict=True
     ):
-        batch = {} if row is None else {name: Stamped(value, stamp) for name, value in features[row].items()}
+        batch = {}
+        if row is not None:
+            known_then = {**features[row], "user_embedding_128d": _embedding(user, stamp)}
+            batch = {name: Stamped(value, stamp) for name, value in known_then.items()}
         out.append(UserState(user, batch, recent, None, at))
     return out
 
 
-def _compare_items(log: Log, count: int, random: np.random.Generator, result: Parity) -> None:
+def _embedding(user: str, moment_us: int) -> NDArray[np.float32]:
+    """What a model might have said then; the log holds no embeddings."""
+    random = np.random.default_rng([zlib.crc32(user.encode()), moment_us])
+    return random.standard_normal(EMBEDDING_DIM, np.float32)
+
+
+def _compare_items(log: Log, store: OnlineStore, count: int, random: np.random.Generator, result: Parity) -> None:
     ids = log.item_ids()
     if not ids:
         raise DataError(f"{log.folder} has no items")
@@ -197,7 +210,10 @@ def _compare_items(log: Log, count: int, random: np.random.Generator, result: Pa
     chosen = [sorted(random.choice(len(ids), min(ITEMS_A_MOMENT, len(ids)), replace=False).tolist()) for _ in moments]
     trending = _trending(log, ids, moments, chosen)
     for number, (moment, offline) in enumerate(items.walk(events, moments)):
-        snapshot = item_snapshot(log, moment, item_ids=ids)
+        store.write_item_snapshot(item_snapshot(log, moment, item_ids=ids))
+        snapshot = store.read_item_snapshot()
+        if snapshot is None:
+            raise DataError(f"{type(store).__name__} lost the item snapshot that was just written")
         online = resolve_items(snapshot.columns, snapshot.timestamps_us, len(ids), moment).columns
         for row in chosen[number]:
             result.item_moments += 1

@@ -45,7 +45,8 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedItems:
-    """columns: every item feature but embeddings, float32 [N], no NaN. valid_until_us: when this answer changes."""
+    """columns: every item feature, float32 [N], no NaN; `item_embedding_128d` float32 [N, 128] only where there is a
+    fresh one, since a catalogue of zero vectors says nothing. valid_until_us: the last moment this answer holds."""
 
     columns: Mapping[str, NDArray[np.float32]]
     used: tuple[FeatureUsed, ...]
@@ -109,24 +110,24 @@ def resolve_items(
     stale: list[str] = []
     valid_until = NEVER_US
     for definition in _ITEM:
-        if definition.dtype != "float":
-            continue
-        name, default = definition.name, np.float32(definition.default)
+        name, number = definition.name, definition.dtype == "float"
         column = columns.get(name)
         if column is None or name not in timestamps_us:
-            resolved[name] = np.full(n_items, default, np.float32)
+            if number:
+                resolved[name] = np.full(n_items, definition.default, np.float32)
             used.append(FeatureUsed(name, None, None, "default"))
             continue
         age_us = max(0, now_us - timestamps_us[name])
         ttl_us = definition.ttl_us
         if ttl_us is not None and age_us > ttl_us:
             stale.append(name)
-            resolved[name] = np.full(n_items, default, np.float32)
+            if number:
+                resolved[name] = np.full(n_items, definition.default, np.float32)
             used.append(FeatureUsed(name, None, age_us / 1e6, "default"))
             continue
         if ttl_us is not None:
             valid_until = min(valid_until, timestamps_us[name] + ttl_us)
-        resolved[name] = np.where(np.isnan(column), default, column).astype(np.float32, copy=False)
+        resolved[name] = np.where(np.isnan(column), np.float32(definition.default), column) if number else column
         used.append(FeatureUsed(name, None, age_us / 1e6, "store"))
     return ResolvedItems(resolved, tuple(used), tuple(stale), valid_until)
 

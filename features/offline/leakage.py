@@ -1,5 +1,6 @@
 """Does a feature look into its own future? Hide the future and compute it again: an honest value does not change."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def same(one: Any, other: Any, *, tolerance: float = 1e-5) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(one[k], other[k], tolerance=tolerance) for k in one)
     if isinstance(one, int | float | np.number) and isinstance(other, int | float | np.number):
-        return bool(np.isclose(float(one), float(other), rtol=tolerance, atol=1e-9))
+        return math.isclose(float(one), float(other), rel_tol=tolerance, abs_tol=1e-9)
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return np.shape(one) == np.shape(other) and bool(np.allclose(one, other, rtol=tolerance))
     if isinstance(one, tuple | list) and isinstance(other, tuple | list):
