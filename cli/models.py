@@ -1,5 +1,191 @@
-"""`streamrec models`."""
+"""`streamrec models`: what is registered, where it came from, and whether it is still whole."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.output import Json, emit, err, errors_end_well, out, table
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from registry.lineage import Node
+    from registry.models import Registry
+    from registry.versions import ModelVersion
+
 app = typer.Typer(no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME")]
+
+
+@app.command("list")
+@errors_end_well
+def list_(home: Home = None, as_json: Json = False) -> None:
+    """Every registered version, newest first.
+
+    Example: `streamrec models list`
+    """
+    from registry.artifacts import KINDS
+
+    registry, _ = _open(home)
+    versions = [version for kind in KINDS for version in registry.versions(kind)]
+    emit(
+        {"models": [_document(version) for version in versions]},
+        as_json=as_json,
+        human=lambda: table(
+            "registered models",
+            ["model", "version", "aliases", "readiness", "ndcg@10", "trained until", "run", "registered"],
+            (
+                [
+                    version.name,
+                    version.number,
+                    ", ".join(version.aliases),
+                    version.tags.get("readiness", "inconclusive"),
+                    _metrics(version).get("ndcg@10"),
+                    _day(version.tags.get("trained_until_us")),
+                    version.run_id[:8],
+                    _day(version.created_us),
+                ]
+                for version in versions
+            ),
+        ),
+    )
+
+
+@app.command()
+@errors_end_well
+def show(
+    reference: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="or models:/NAME/N")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """One version: lineage, metrics and every check of its evidence.
+
+    Example: `streamrec models show streamrec-ranking@champion`
+    """
+    registry, _ = _open(home)
+    version = registry.resolve(reference)
+    evidence = registry.evidence(version)
+    document = _document(version) | {"evidence": evidence.model_dump() if evidence else None}
+
+    def human() -> None:
+        out.print(f"[bold]{version.uri}[/bold]  {', '.join(version.aliases)}")
+        table("lineage", ["", ""], sorted((k, v) for k, v in version.tags.items() if v))
+        if evidence is None:
+            out.print("no evidence")
+            return
+        table(
+            f"evidence: {evidence.readiness}",
+            ["check", "verdict", "detail", "command"],
+            ([c.name, c.verdict, c.detail, c.command] for c in evidence.checks),
+        )
+
+    emit(document, as_json=as_json, human=human)
+
+
+@app.command()
+@errors_end_well
+def lineage(
+    reference: Annotated[str, typer.Argument(metavar="BENTO-OR-MODEL", help="A Bento's tag, `latest`, or a model.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Walk back from a Bento or a model to the runs, the data and the code that made it.
+
+    Example: `streamrec models lineage latest`
+    """
+    from registry.lineage import lineage as walk
+
+    registry, settings = _open(home)
+    tree = walk(reference, registry, settings)
+    emit(tree.document(), as_json=as_json, human=lambda: out.print(_tree(tree)))
+
+
+@app.command()
+@errors_end_well
+def verify(
+    reference: Annotated[
+        str | None, typer.Argument(metavar="[BENTO-OR-MODEL]", help="[default: every registered version]")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Read every file again: checksums, evidence, and whether the models that belong together fit.
+
+    Example: `streamrec models verify latest`
+    """
+    from registry.artifacts import KINDS
+    from registry.bento_store import stored_bento
+    from registry.lineage import as_model
+    from registry.verification import verify_bento, verify_versions
+
+    registry, settings = _open(home)
+    with err.status("reading every file"):
+        model = as_model(reference) if reference else None
+        if model is not None:
+            findings = verify_versions(registry, [registry.resolve(model)])
+        elif reference:
+            findings = verify_bento(stored_bento(reference, settings.home))
+        else:
+            findings = verify_versions(registry, [v for kind in KINDS for v in registry.versions(kind)])
+    bad = [finding for finding in findings if finding.problems]
+    emit(
+        {"verdict": "fail" if bad else "pass", "findings": {f.name: list(f.problems) for f in findings}},
+        as_json=as_json,
+        human=lambda: table(
+            "verified", ["", "verdict"], ([f.name, "; ".join(f.problems) or "whole"] for f in findings)
+        ),
+    )
+    if bad:
+        raise typer.Exit(1)
+
+
+def _open(home: Path | None) -> "tuple[Registry, Any]":
+    from contracts.settings import load_settings
+    from registry.models import Registry
+
+    settings = load_settings({"home": home})
+    return Registry.open(settings), settings
+
+
+def _document(version: "ModelVersion") -> dict[str, Any]:
+    return {
+        "uri": version.uri,
+        "name": version.name,
+        "version": version.number,
+        "aliases": list(version.aliases),
+        "run_id": version.run_id,
+        "readiness": version.tags.get("readiness", "inconclusive"),
+        "metrics": _metrics(version),
+        "tags": dict(version.tags),
+    }
+
+
+def _metrics(version: "ModelVersion") -> Mapping[str, float]:
+    return {name: round(value, 5) for name, value in json.loads(version.tags.get("evaluation") or "{}").items()}
+
+
+def _day(us: "str | int | None") -> str:
+    return datetime.fromtimestamp(int(us) / 1e6, UTC).strftime("%Y-%m-%d %H:%M") if us else ""
+
+
+def _tree(node: "Node", parent: "Tree | None" = None, seen: set[str] | None = None) -> "Tree":
+    """A run that several models share is spelt out once."""
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    seen = set() if seen is None else seen
+    again = node.kind == "run" and node.name in seen
+    label = f"[bold]{node.kind}[/bold] {escape(node.name)}" + (" (as above)" if again else "")
+    if not again:
+        label += "".join(f"\n  [dim]{key}[/dim] {escape(value)}" for key, value in node.facts.items() if value)
+    branch = Tree(label) if parent is None else parent.add(label)
+    if not again:
+        seen.add(node.name)
+        for child in node.children:
+            _tree(child, branch, seen)
+    return branch
