@@ -1,8 +1,9 @@
+# `make demo` and `make test` are all a new user needs; both set up .venv first.
 SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: demo test lint soak lock clean
+.PHONY: setup demo test lint soak lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	python3.11 -m venv .venv
@@ -27,8 +28,10 @@ test: lint
 soak: $(STAMP)
 	.venv/bin/pytest -q -m "slow and not gpu"
 
+# After `.venv/bin/pip install -U …`: what is installed becomes the lock.
 lock: $(STAMP)
-	@echo "pip list --format=freeze > constraints.txt, see its header"
+	(grep '^#' constraints.txt; .venv/bin/pip list --format=freeze | grep -vE '^(streamrec|pip|torch)=='; echo torch==2.13.0) > constraints.new
+	mv constraints.new constraints.txt
 
 clean:
 	rm -rf .venv .streamrec
