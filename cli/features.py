@@ -15,7 +15,8 @@ app = typer.Typer(no_args_is_help=True)
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A data-set folder.")]
 Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME for this run.")]
-Shown = 20  # mismatches on the terminal; all are in the JSON
+SHOWN = 20  # mismatches on the terminal; all are in the JSON
+KEPT = 300  # characters of a value in a mismatch
 
 
 @app.command("list")
@@ -49,8 +50,8 @@ def list_(as_json: Json = False) -> None:
     def human() -> None:
         table(
             f"features, hash {REGISTRY.hash[:12]}",
-            ("name", "kind", "type", "default", "TTL", "owner", "description"),
-            ((d.name, d.kind, d.dtype, _default(d.default), _hours(d.ttl_s), d.owner, d.description) for d in REGISTRY),
+            ("name", "kind", "default", "TTL", "description"),
+            ((d.name, d.kind, _default(d.default), _hours(d.ttl_s), d.description) for d in REGISTRY),
         )
         for problem in REGISTRY.report():
             out.print(f"[red]{problem}[/red]")
@@ -176,8 +177,8 @@ def parity(
                 "id": m.id,
                 "timestamp": _iso(m.timestamp_us),
                 "feature": m.feature,
-                "online": str(m.online),
-                "offline": str(m.offline),
+                "online": str(m.online)[:KEPT],
+                "offline": str(m.offline)[:KEPT],
             }
             for m in result.mismatches
         ],
@@ -201,9 +202,9 @@ def parity(
         )
         if result.mismatches:
             table(
-                f"the first {min(Shown, len(result.mismatches))} of {len(result.mismatches)} mismatches",
+                f"the first {min(SHOWN, len(result.mismatches))} of {len(result.mismatches)} mismatches",
                 ("entity", "id", "moment", "feature", "online", "offline"),
-                (tuple(m.values()) for m in document["mismatches"][:Shown]),
+                (tuple(m.values()) for m in document["mismatches"][:SHOWN]),
             )
 
     emit(document, as_json=as_json, human=human)

@@ -137,7 +137,8 @@ def _compare_users(
             done_run, moment = run, runs[run]
             reading = sorted(readers[moment])
             found = states(log, reading, moment, embeddings={u: _embedding(u, moment) for u in reading})
-            store.write_users({u: stored_features(s, moment) for u, s in found.items() if s.batch})
+            # A user with no past by then has nothing but the embedding: no model knows somebody it has not met.
+            store.write_users({u: stored_features(s, moment) for u, s in found.items() if len(s.batch) > 1})
         until = streamed
         while until < len(events) and events[until][3] < at:
             until += 1
