@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from features.registry import REGISTRY
 
 log = logging.getLogger("streamrec.serving")
 REFRESH_S = 3.0
+RUNNERS_S = 0.25
+RUNNERS_START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,25 @@ class Remotes:
     retrieval: RemoteRetrieval
     ranking: RemoteScorer
     fallback: RemoteScorer
+
+    @property
+    def all(self) -> tuple[RemoteRetrieval, RemoteScorer, RemoteScorer]:
+        return self.retrieval, self.ranking, self.fallback
+
+    @contextlib.contextmanager
+    def patience(self, budget_s: float) -> Iterator[None]:
+        """Longer budgets, for the first calls."""
+        usual = [runner.budget_s for runner in self.all]
+        for runner in self.all:
+            runner.budget_s = budget_s
+        try:
+            yield
+        finally:
+            for runner, seconds in zip(self.all, usual, strict=True):
+                runner.budget_s = seconds
+
+    async def ask_status(self) -> None:
+        await asyncio.gather(*(runner.ask_status() for runner in self.all))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +125,15 @@ class Runtime:
     async def start(self) -> None:
         """Warm everything up, then say ready. Never fails for a part that is away: `/readyz` names it."""
         await self._events.start()
+        await self._runners_answer()
         await self._refresh()
         try:
-            await self._compute(self._funnel.warm)
+            await self._warm()
         except Exception:
             log.exception("the warm-up failed; the first requests will be slow")
-        self._tasks = [asyncio.create_task(self._forever(self._refresh))]
+        self._tasks = [asyncio.create_task(self._forever(REFRESH_S, self._refresh))]
+        if self._remotes:
+            self._tasks.append(asyncio.create_task(self._forever(RUNNERS_S, self._remotes.ask_status)))
         self.phase = "serving"
         ready = self.readiness()
         log.info("serving %s: %s", self.bento, ready.status)
@@ -256,14 +281,31 @@ class Runtime:
             item_snapshot=self._snapshot or "",
         )
 
-    async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _forever(self, every_s: float, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(every_s)
             with contextlib.suppress(Exception):  # each step reports its own troubles
                 await step()
 
+    async def _runners_answer(self) -> None:
+        """Wait for the other processes, which start beside this one; one that does not come is left to `/readyz`."""
+        until = time.monotonic() + RUNNERS_START_S
+        while self._remotes and time.monotonic() < until:
+            await self._remotes.ask_status()
+            if not any(runner.problem for runner in self._remotes.all):
+                return
+            await asyncio.sleep(0.05)
+
+    async def _warm(self) -> None:
+        await self._compute(self._funnel.warm)
+        if self._remotes:  # the sessions over there have not run yet
+            with self._remotes.patience(RUNNERS_START_S):
+                for _ in range(3):
+                    query = Query(new_request_id(), "", 1, self._models.now_us(), math.inf)
+                    await asyncio.wait_for(self._funnel.recommend(query, self._store), RUNNERS_START_S)
+
     async def _refresh(self) -> None:
-        """Fresh item features when there are any, and how the parts outside this process are."""
+        """Fresh item features when there are any, and whether the store answers."""
         try:
             snapshot = await asyncio.to_thread(self._snapshots.read_item_snapshot, self._snapshot)
             self._store_problem = ""
@@ -276,13 +318,6 @@ class Runtime:
         except Exception as error:
             self._store_problem = f"the item snapshot cannot be used: {error}"
             log.exception("the item snapshot cannot be used")
-        if self._remotes:
-            await asyncio.gather(
-                *(
-                    runner.ask_status()
-                    for runner in (self._remotes.retrieval, self._remotes.ranking, self._remotes.fallback)
-                )
-            )
 
 
 def _rules(path: Path | None) -> tuple[RulesDocument, str]:
@@ -303,9 +338,10 @@ def _away(problem: str) -> Component:
 def _part(part: str, problems: dict[str, str], remote: RemoteRetrieval | RemoteScorer | None) -> Component:
     """Unhealthy: the part is not there. Degraded: something in it is not."""
     if remote is not None:
+        # What this process does not load of the part is no problem of it; the popularity lists it does load.
+        problems = {**remote.status.get("problems", {}), **{p: why for p, why in problems.items() if p == part}}
         if remote.problem:
-            return Component("unhealthy", remote.problem)
-        problems = {**problems, **remote.status.get("problems", {})}
+            return Component("degraded" if part == "fallback" and part not in problems else "unhealthy", remote.problem)
     if part in problems:
         return Component("unhealthy", problems[part])
     inner = {name: why for name, why in problems.items() if name.startswith(part + ".")}

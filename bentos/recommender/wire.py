@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bentos.recommender.types import Query, SourceResult, User
 from features.online.base import UserState
 
+STATUS_S = 1.0
 log = logging.getLogger("streamrec.serving")
 
 
@@ -74,31 +75,45 @@ def unpack_results(payload: Mapping[str, Any]) -> dict[str, SourceResult | str]:
 
 
 class _Runner:
-    """One dependency, called through BentoML's async client. `status` is what it last said of itself."""
+    """One dependency, called through BentoML's async client.
+
+    A call that fails marks the runner as away, and until `ask_status` reaches it again calls are answered with the
+    reason at once: its socket outlives the process, so that a request would wait there for nothing.
+    """
 
     def __init__(self, name: str, client: Any, budget_s: float) -> None:
         self.name = name
-        self.status: dict[str, Any] = {}
-        self.problem = "has not answered yet"
+        self.status: dict[str, Any] = {}  # what it last said of itself
+        self.problem = "has not answered yet"  # "" while it answers
         self._client = client
-        self._budget_s = budget_s
-
-    async def _call(self, method: str, argument: Any, timeout_s: float | None = None) -> Any | str:
-        """The answer, or the reason why there is none. Any exception of the transport is a reason."""
-        try:
-            async with asyncio.timeout(self._budget_s if timeout_s is None else timeout_s):
-                answer = await getattr(self._client, method)(argument)
-        except TimeoutError:
-            answer = f"the {self.name} process did not answer in time"
-        except Exception as error:  # aiohttp's, BentoML's, the socket's: each means that it is not there
-            answer = f"the {self.name} process is away: {type(error).__name__}"
-        self.problem = answer if isinstance(answer, str) else ""
-        return answer
+        self.budget_s = budget_s
 
     async def ask_status(self) -> None:
-        answer = await self._call("status", "", timeout_s=2.0)
-        if not isinstance(answer, str):
-            self.status = answer
+        answer = await self._attempt(STATUS_S, "status")
+        if isinstance(answer, str):
+            self.problem = answer
+        else:
+            self.status, self.problem = answer, ""
+
+    async def _call(self, method: str, argument: Any, timeout_s: float) -> Any | str:
+        """The answer, or the reason why there is none."""
+        if self.problem:
+            return self.problem
+        answer = await self._attempt(timeout_s, method, argument)
+        if isinstance(answer, str):
+            self.problem = answer
+        return answer
+
+    async def _attempt(self, timeout_s: float, method: str, *arguments: Any) -> Any | str:
+        try:
+            async with asyncio.timeout(timeout_s):
+                # `client.status` and the like are there only after the start-up, `call` always.
+                return await self._client.call(method, *arguments)
+        except TimeoutError:
+            return f"the {self.name} process did not answer in time"
+        except Exception as error:  # aiohttp's, BentoML's, the socket's: each means that it is not there
+            log.debug("%s.%s failed", self.name, method, exc_info=True)
+            return f"the {self.name} process is away: {type(error).__name__}"
 
 
 class RemoteRetrieval(_Runner):
@@ -112,7 +127,7 @@ class RemoteScorer(_Runner):
     """`Ranking` and `Fallback`: rows float32 [R, F] → float32 [R]. NaN is how a runner says that it cannot score."""
 
     async def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str:
-        answer = await self._call("score", rows)
+        answer = await self._call("score", rows, self.budget_s)
         if isinstance(answer, str):
             return answer
         scores = np.asarray(answer, dtype=np.float32)
