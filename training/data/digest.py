@@ -59,14 +59,14 @@ def blocks(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.
 def _buffers(column: pa.Array | pa.ChunkedArray) -> Iterator[memoryview]:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     kind = array.type
-    yield memoryview(np.packbits(array.is_valid().to_numpy(zero_copy_only=False))).cast("B")
+    yield memoryview(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).data).cast("B")
     if pa.types.is_null(kind):
         return
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         full = pc.fill_null(array, "" if not pa.types.is_binary(kind) else b"").cast(pa.large_binary())
         _, offsets, data = full.buffers()
         at = np.frombuffer(offsets, dtype=np.int64)[full.offset : full.offset + len(full) + 1]
-        yield memoryview(np.ascontiguousarray(np.diff(at))).cast("B")
+        yield memoryview(np.ascontiguousarray(np.diff(at)).data).cast("B")
         if data is not None and len(full):
             yield memoryview(data)[int(at[0]) : int(at[-1])]
         return
@@ -75,4 +75,4 @@ def _buffers(column: pa.Array | pa.ChunkedArray) -> Iterator[memoryview]:
     values = pc.fill_null(array, False if pa.types.is_boolean(kind) else 0).to_numpy(zero_copy_only=False)
     if values.dtype.kind == "f":
         values = values + 0.0  # -0.0 and 0.0 are one value
-    yield memoryview(np.ascontiguousarray(values)).cast("B")
+    yield memoryview(np.ascontiguousarray(values).data).cast("B")

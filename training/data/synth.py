@@ -5,6 +5,7 @@ Drawn in blocks of sessions in the order of time, so memory does not grow with t
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,12 @@ from training.data.world import AGE_BANDS, COUNTRIES, DAY_US, DEVICES, END_US, W
 
 __all__ = ["World", "write"]
 
+Rows = NDArray[np.integer[Any]]
+
 SLATE = 10  # places a slate has
 MAX_PAGES = 3  # slates a session has at most
 BLOCK_SESSIONS = 10_000
+TRIAL_SESSIONS = 4_000
 EVENTS_PER_USER = 125  # impressions included; used when no number of events is asked for
 SECOND_US = 1_000_000
 FOCUS_BOOST = 0.7  # log-odds of items in the category that a session is about
@@ -168,7 +172,7 @@ def _names(prefix: str, codes: NDArray[np.int32]) -> pa.Array:
     return _pick(names, codes)
 
 
-def _pick(names: tuple[str, ...] | list[str] | pa.Array, codes: NDArray[np.integer]) -> pa.Array:
+def _pick(names: tuple[str, ...] | list[str] | pa.Array, codes: Rows) -> pa.Array:
     dictionary = names if isinstance(names, pa.Array) else pa.array(names, pa.string())
     return dictionary.take(pa.array(codes))
 
@@ -196,15 +200,14 @@ class _Shelf:
         """One item a row, launched before `at_us`, by popularity. `draw`: uniform in [0, 1)."""
         known = np.searchsorted(self._launch, at_us, side="right")
         place = np.searchsorted(self._weight, draw * self._weight[known], side="right") - 1
-        return self._order[np.minimum(place, known - 1)]
+        item: NDArray[np.int64] = self._order[np.minimum(place, known - 1)]
+        return item
 
     def uniform(self, at_us: NDArray[np.int64], draw: NDArray[np.float64]) -> NDArray[np.int64]:
         known = np.searchsorted(self._launch, at_us, side="right")
         return self._order[(draw * known).astype(np.int64)]
 
-    def of_category(
-        self, category: NDArray[np.integer], at_us: NDArray[np.int64], draw: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
+    def of_category(self, category: Rows, at_us: NDArray[np.int64], draw: NDArray[np.float64]) -> NDArray[np.int64]:
         """As `popular`, within a category; an item of any category where that one has none yet."""
         start = self._category_start[category]
         key = category.astype(np.int64) * self._apart + at_us - self._base
@@ -221,8 +224,8 @@ def _write_log(path: Path, world: World, wanted: int, progress: Callable[[int, i
     user_ids, item_ids = pa.array(world.user_ids(), pa.string()), pa.array(world.item_ids(), pa.string())
     taste = _cumulative_taste(world)
     # How many events a session makes is a property of the world: measured on a trial with its own generator.
-    trial = _session_block(world, shelf, taste, np.random.default_rng([world.seed, 2]), 500, (0.0, 1.0))
-    per_session = len(trial["user"]) / 500
+    trial = _session_block(world, shelf, taste, np.random.default_rng([world.seed, 2]), TRIAL_SESSIONS, (0.0, 1.0))
+    per_session = len(trial["user"]) / TRIAL_SESSIONS
     sessions = max(1, round(wanted / per_session))
     blocks = -(-sessions // BLOCK_SESSIONS)
     written = 0
@@ -255,7 +258,8 @@ def _cumulative_taste(world: World) -> NDArray[np.float32]:
     logits = world.user_category + world.country_category[world.user_country]
     weight = np.exp(logits - logits.max(axis=1, keepdims=True))
     cumulative = np.cumsum(weight, axis=1)
-    return (cumulative / cumulative[:, -1:]).astype(np.float32)
+    share: NDArray[np.float32] = (cumulative / cumulative[:, -1:]).astype(np.float32)
+    return share
 
 
 def _session_block(
@@ -265,7 +269,7 @@ def _session_block(
     rng: np.random.Generator,
     sessions: int,
     span: tuple[float, float],
-) -> dict[str, NDArray]:
+) -> dict[str, NDArray[Any]]:
     """Sessions that start within a span of the log's time ([0, 1) is all of it); events sorted by time."""
     user = np.searchsorted(np.cumsum(world.activity, dtype=np.float64), rng.random(sessions) * 0.999999)
     user = np.minimum(user, world.users - 1)
@@ -325,20 +329,22 @@ def _starts(world: World, rng: np.random.Generator, sessions: int, span: tuple[f
     # Warp the time of day: more in the evening, monotone so that blocks keep their order up to a day's edge.
     day, inside = np.divmod(moment / DAY_US, 1.0)
     warped = inside - 0.11 * np.sin(2 * np.pi * (inside - 0.3)) - 0.11 * np.sin(2 * np.pi * 0.3)
-    return world.start_us + ((day + np.clip(warped, 0, 0.999999)) * DAY_US).astype(np.int64)
+    at_us: NDArray[np.int64] = world.start_us + ((day + np.clip(warped, 0, 0.999999)) * DAY_US).astype(np.int64)
+    return at_us
 
 
-def _category_of(taste: NDArray[np.float32], user: NDArray[np.integer], draw: NDArray[np.float64]) -> NDArray[np.int64]:
+def _category_of(taste: NDArray[np.float32], user: Rows, draw: NDArray[np.float64]) -> NDArray[np.int64]:
     """One category a row from its user's taste."""
-    return np.minimum((taste[user] < draw[:, None]).sum(axis=1), taste.shape[1] - 1)
+    category: NDArray[np.int64] = np.minimum((taste[user] < draw[:, None]).sum(axis=1), taste.shape[1] - 1)
+    return category
 
 
 def _shown(
     shelf: _Shelf,
     taste: NDArray[np.float32],
     rng: np.random.Generator,
-    user: NDArray[np.integer],
-    focus: NDArray[np.integer],
+    user: Rows,
+    focus: Rows,
     at_us: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """What the old policy showed: 40 % the focus of the session, 20 % the taste, 20 % popular, 20 % anything."""

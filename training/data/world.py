@@ -5,6 +5,7 @@ Legend: U users, I items, C categories, D latent factors. All arrays of paramete
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ BIAS = -2.2
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Rows = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,7 @@ class World:
             country_category=country_category,
         )
 
-    def affinity(
-        self, users: NDArray[np.integer], items: NDArray[np.integer], *, boost: Floats | float = 0.0
-    ) -> Floats:
+    def affinity(self, users: Rows, items: Rows, *, boost: Floats | float = 0.0) -> Floats:
         """Click probability given that the item is looked at, float32, for pairs of rows (the two broadcast).
 
         boost: added to the log-odds (a session's focus, a drift).
@@ -141,10 +141,11 @@ class World:
             + self.user_price[users] * self.item_price_z[items]
             + boost
         )
-        return (1.0 / (1.0 + np.exp(-np.clip(logit, -9, 2.5)))).astype(np.float32)
+        probability: Floats = (1.0 / (1.0 + np.exp(-np.clip(logit, -9, 2.5)))).astype(np.float32)
+        return probability
 
     @staticmethod
-    def examination(positions: NDArray[np.integer]) -> Floats:
+    def examination(positions: Rows) -> Floats:
         """Probability that the place is looked at; positions from 1."""
         return (np.asarray(positions, dtype=np.float32) ** -POSITION_DECAY).astype(np.float32)
 
@@ -180,8 +181,10 @@ class World:
 
 def _zipf(n: int, exponent: float) -> NDArray[np.float64]:
     weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
-    return weights / weights.sum()
+    share: NDArray[np.float64] = weights / weights.sum()
+    return share
 
 
 def _normalised(weights: NDArray[np.float64]) -> Floats:
-    return (weights / weights.sum()).astype(np.float32)
+    share: Floats = (weights / weights.sum()).astype(np.float32)
+    return share
