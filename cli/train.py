@@ -1,7 +1,211 @@
-"""`streamrec train`."""
+"""`streamrec train` and `streamrec evaluate`."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from cli.output import Json, emit, err, errors_end_well, out, table
+from contracts.errors import UsageError
+from contracts.settings import load_settings
+
+if TYPE_CHECKING:
+    from training.assess import Evaluation
+    from training.evaluation.report import Scores
+    from training.progress import Progress
+
+METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "map@10", "recall@500", "coverage")
+
+Data = Annotated[Path, typer.Option("--data", help="A data set: a folder with interactions.parquet and items.parquet.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the root."""
+    app.command(rich_help_panel="Main job")(train)
+    app.command(rich_help_panel="Main job")(evaluate)
+
+
+@errors_end_well
+def train(
+    data: Data,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            help="Train on rows before this moment (ISO 8601; UTC unless it has a zone) and test on the rows from then "
+            "on. Without it the last 10 % of the rows are held out for the figures, and the models that are registered "
+            "are then fitted again on all rows.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed and data give the same figures.")] = 0,
+    bundles: Annotated[
+        Path | None, typer.Option("--bundles", help="Also copy the three model bundles to this folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the four retrieval models and both rankers, evaluate them against baselines, and register them in MLflow.
+
+    The exact rows are kept as a snapshot under STREAMREC_HOME: the same command works after the folder is gone.
+
+    Example: `streamrec train --data data/synth --seed 7`
+    """
+    settings = load_settings()
+    until_us = None if until is None else moment_us(until, "--until")
+    _quiet()
+    from training.pipeline import train as run
+
+    with progress_display() as progress:
+        result = run(data, until_us=until_us, seed=seed, settings=settings, keep=bundles, progress=progress)
+    for warning in result.warnings:
+        err.print(f"[yellow]note:[/yellow] {warning}", soft_wrap=True)
+    document = {
+        "run_id": result.run_id,
+        "models": dict(result.models),
+        "metrics": dict(result.metrics),
+        "baselines": {name: dict(values) for name, values in result.baselines.items()},
+        "seconds": round(result.seconds, 1),
+        "snapshot": result.snapshot,
+        "trained_until": iso(result.trained_until_us),
+        "warnings": list(result.warnings),
+    }
+
+    def human() -> None:
+        if result.evaluation is not None:
+            show(result.evaluation)
+        for kind, uri in result.models.items():
+            out.print(f"[bold]{kind}[/bold]  {uri}")
+        out.print(f"run {result.run_id}, {result.seconds:.0f} s; next: streamrec build")
+
+    emit(document, as_json=as_json, human=human)
+
+
+@errors_end_well
+def evaluate(
+    data: Data,
+    start: Annotated[str, typer.Option("--from", help="First moment of the test window (ISO 8601).")],
+    to: Annotated[str | None, typer.Option("--to", help="First moment after it; default: the end of the data.")] = None,
+    bento: Annotated[str | None, typer.Option("--bento", help="A Bento's tag; default: the latest built.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the funnel that serves on a window of a data set, beside popularity, recency and EASE.
+
+    Users and items are as they were at --from; the baselines are fitted on the rows before it.
+
+    Example: `streamrec evaluate --data data/or2 --from 2011-07-06T11:22 --bento streamrec:latest`
+    """
+    settings = load_settings()
+    from_us = moment_us(start, "--from")
+    to_us = None if to is None else moment_us(to, "--to")
+    if to_us is not None and to_us <= from_us:
+        raise UsageError(f"--to {to} is not after --from {start}")
+    _quiet()
+    from training.pipeline import evaluate as run
+
+    with progress_display() as progress:
+        result = run(data, from_us=from_us, to_us=to_us, tag=bento, settings=settings, progress=progress)
+    for warning in result.warnings:
+        err.print(f"[yellow]note:[/yellow] {warning}", soft_wrap=True)
+    judged = result.evaluation
+    document = {
+        "bento": result.bento,
+        "from": iso(judged.from_us),
+        "to": iso(judged.to_us),
+        "metrics": judged.metrics(),
+        "baselines": {scores.name: scores.plain() for scores in judged.baselines},
+        "slices": judged.funnel.plain_slices(),
+        "warnings": list(result.warnings),
+    }
+    emit(document, as_json=as_json, human=lambda: show(judged))
+
+
+def moment_us(text: str, option: str) -> int:
+    """Microseconds since 1970 UTC.
+
+    Raises:
+        UsageError: not ISO 8601.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not a moment; write 2011-07-06T11:22 or 2011-07-06T11:22:00Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def iso(moment: int) -> str:
+    return datetime.fromtimestamp(moment / 1e6, UTC).isoformat()
+
+
+def show(judged: "Evaluation") -> None:
+    """The table: every recommender with standard errors; then slices of the funnel, and the ranker."""
+    title = f"{iso(judged.from_us)} to {iso(judged.to_us)}: {judged.n_users:,} users, {judged.n_targets:,} targets"
+    table(title, ("", *METRICS), (_row(scores) for scores in judged.tables()))
+    sources = {m.split(":")[1]: e for m, e in judged.funnel.overall.items() if m.startswith("recall@500:")}
+    if sources:
+        alone = ", ".join(f"{name} {e.value:.4f}" for name, e in sources.items())
+        out.print(f"recall@500 of each source alone: {alone}")
+    ranker = judged.ranker
+    out.print(
+        f"ranker on {ranker.n_rows:,} candidates: AUC {ranker.auc.value:.4f} ± {ranker.auc.se:.4f}, "
+        f"log loss {ranker.log_loss.value:.4f} ± {ranker.log_loss.se:.4f}, ECE {ranker.ece:.4f}"
+    )
+    if judged.funnel.slices:
+        rows = (
+            (name, estimates["ndcg@10"].n, *(_cell(estimates[metric]) for metric in METRICS))
+            for name, estimates in judged.funnel.slices.items()
+        )
+        table("the funnel by slice", ("", "users", *METRICS), rows)
+
+
+def _row(scores: "Scores") -> Sequence[Any]:
+    if scores.not_run is not None:
+        return (scores.name, f"not run: {scores.not_run}")
+    return (scores.name, *(_cell(scores.overall[metric]) for metric in METRICS))
+
+
+def _cell(estimate: Any) -> str:
+    if estimate.value != estimate.value:
+        return "–"
+    return f"{estimate.value:.4f} ± {estimate.se:.4f}" if estimate.se == estimate.se else f"{estimate.value:.4f}"
+
+
+@contextmanager
+def progress_display() -> "Iterator[Progress]":
+    """One line a stage on standard error; lines of text where that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    stages: dict[str, TaskID] = {}
+    said: set[str] = set()
+    with Progress(*columns, console=err, disable=not err.is_terminal) as display:
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if not err.is_terminal:
+                if stage not in said:
+                    said.add(stage)
+                    err.print(stage)
+                return
+            task = stages.get(stage)
+            if task is None or (display.tasks[task].finished and done < total):
+                stages[stage] = task = display.add_task(stage, total=total)
+            display.update(task, completed=done, total=total)
+
+        yield progress
+
+
+def _quiet() -> None:
+    """Libraries that write to the terminal what nobody asked for."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"copyreg|torch\..*")

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +68,8 @@ def run_funnel(
 ) -> FunnelAnswers:
     """Ask the funnel for every user of the test set.
 
-    funnel: with the rules that serve; plain: the same models without rules on composition. states: by user id, as of `now_us`. met:
-    the training items of each user, which are masked whatever the bundle's own list says.
+    funnel: with the rules that serve; plain: the same models without rules on composition. states: by user id, as of
+    `now_us`. met: the training items of each user, which are masked whatever the bundle's own list says.
     """
     index = funnel.models.index
     with_rules, without, merged, ranked, union = [], [], [], [], []
@@ -159,7 +160,7 @@ def ranking_rows(
     )
 
 
-def top(scores: NDArray[np.floating], masked: NDArray[np.integer], k: int) -> NDArray[np.int64]:
+def top(scores: NDArray[np.floating[Any]], masked: NDArray[np.integer[Any]], k: int) -> NDArray[np.int64]:
     """The k best rows of one user's scores without the masked ones; ties by row."""
     scores = scores.astype(np.float64, copy=True)
     scores[masked] = -np.inf

@@ -1,6 +1,8 @@
 """EASE: a linear item-item autoencoder in closed form. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data",
 WWW 2019. The matrix is dense, N × N: refused above `MAX_ITEMS` (at 200,000 items it would be 160 GB)."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -18,12 +20,12 @@ def fit(met: csr_matrix, regularisation: float = REGULARISATION) -> NDArray[np.f
     n_items = met.shape[1]
     if n_items > MAX_ITEMS:
         raise ValueError(f"{n_items} items: EASE is run up to {MAX_ITEMS} (its matrix is dense)")
-    gram = np.asarray((met.T @ met).todense(), dtype=np.float64 if n_items <= 8000 else np.float32)
+    gram: NDArray[Any] = (met.T @ met).toarray().astype(np.float64 if n_items <= 8000 else np.float32)
     gram[np.diag_indices(n_items)] += regularisation
     inverse = np.linalg.inv(gram)
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    return weights.astype(np.float32)
+    return np.asarray(weights, np.float32)
 
 
 def score(met: csr_matrix, weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -85,7 +85,7 @@ def hits(lists: NDArray[np.int64], targets: Targets) -> NDArray[np.bool_]:
 def ndcg(hit: NDArray[np.bool_], counts: NDArray[np.int64], k: int = 10) -> NDArray[np.float64]:
     """Binary gain, discount 1/log2(place + 1); the ideal has min(k, targets) hits. [U]"""
     discount = 1 / np.log2(np.arange(2, k + 2))
-    gained = hit[:, :k] @ discount[: hit.shape[1]]
+    gained = np.asarray(hit[:, :k] @ discount[: hit.shape[1]])
     ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(counts, k)]
     return np.asarray(np.divide(gained, ideal, out=np.zeros(len(hit)), where=ideal > 0))
 
@@ -96,7 +96,7 @@ def recall(hit: NDArray[np.bool_], counts: NDArray[np.int64], k: int) -> NDArray
 
 
 def hit_rate(hit: NDArray[np.bool_], k: int = 10) -> NDArray[np.float64]:
-    return hit[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(hit[:, :k].any(axis=1), np.float64)
 
 
 def reciprocal_rank(hit: NDArray[np.bool_], k: int = 10) -> NDArray[np.float64]:

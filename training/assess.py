@@ -1,0 +1,97 @@
+"""Figures of three bundles on a window of a data set, by the protocol, with the baselines beside them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bentos.recommender.assemble import load_models
+from bentos.recommender.funnel import Funnel
+from contracts.dataset import DatasetConfig
+from contracts.errors import DataError
+from contracts.rules import RulesDocument
+from features.offline.items import item_features_as_of
+from features.offline.states import user_states_as_of
+from features.online.base import ItemSnapshot
+from registry.artifacts import Kind
+from training.evaluate import met_items, run_baselines, run_funnel
+from training.evaluation.report import RankerScores, Scores, recall_curve, score, score_ranker
+from training.holdout import read_window, test_set, user_slices
+from training.interactions import Items, read_log
+from training.progress import Progress, silent
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures of one test window. funnel: with the rules that serve; the others beside it."""
+
+    from_us: int
+    to_us: int
+    n_users: int
+    n_targets: int
+    funnel: Scores
+    plain: Scores
+    baselines: tuple[Scores, ...]
+    ranker: RankerScores
+    recall_by_k: Mapping[str, Mapping[int, float]]
+    ms_per_user: float
+
+    def metrics(self) -> dict[str, Any]:
+        """Flat, for scripts and MLflow: the funnel's figures, the same without rules, and the ranker's."""
+        without = {f"no_rules_{name}": value for name, value in self.plain.plain().items()}
+        ranker = {f"ranker_{name}": value for name, value in self.ranker.plain().items()}
+        counts = {"test_users": self.n_users, "test_targets": self.n_targets}
+        return self.funnel.plain() | without | ranker | counts
+
+    def tables(self) -> tuple[Scores, ...]:
+        return (self.funnel, self.plain, *self.baselines)
+
+
+def assess(
+    folders: Mapping[Kind, Path | None],
+    folder: Path,
+    config: DatasetConfig,
+    from_us: int,
+    to_us: int,
+    rules: RulesDocument,
+    *,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Ask the funnel that serves, at `from_us`, for every user of the protocol; fit the baselines on the rows before.
+
+    Users and items are as they were at `from_us`, whenever the bundles were trained.
+
+    Raises:
+        DataError: no positive event before `from_us`, or the bundles have no catalogue.
+    """
+    models = load_models(folders, threads=1)
+    catalogue = models.catalogue
+    if not len(catalogue):
+        raise DataError(f"the bundles have no catalogue: {models.problems}", next_command="streamrec models verify")
+    log = read_log(folder, config, Items(catalogue, [""] * len(catalogue), None), from_us)  # type: ignore[arg-type]
+    window = read_window(folder, config, catalogue, log, from_us, to_us)
+    test = test_set(log, window, len(catalogue))
+    slices = user_slices(folder, config, log, test.users)
+    funnel, plain = Funnel(models, rules), Funnel(models, None)
+    columns = item_features_as_of(folder, from_us, list(catalogue.item_ids))
+    items = ItemSnapshot(f"as-of-{from_us}", catalogue.item_ids, columns, dict.fromkeys(columns, from_us))
+    for one in (funnel, plain):
+        one.set_items(items)
+    states = user_states_as_of(folder, [log.user_ids[user] for user in test.users], from_us)
+    met = met_items(log, len(catalogue))
+    answers = run_funnel(funnel, plain, states, test, log.user_ids, met, from_us, progress=progress)
+    return Evaluation(
+        from_us=from_us,
+        to_us=to_us,
+        n_users=len(test),
+        n_targets=len(test.targets.items),
+        funnel=score("funnel", answers.with_rules, test, slices),
+        plain=score("funnel (no rules)", answers.without_rules, test, slices),
+        baselines=tuple(run_baselines(log, len(catalogue), test, slices, progress)),
+        ranker=score_ranker(answers.probabilities, answers.labels, answers.row_users),
+        recall_by_k={
+            "ordered by the ranker": recall_curve(answers.ranked, test),
+            "ordered by merged score": recall_curve(answers.merged, test),
+        },
+        ms_per_user=answers.seconds_per_user * 1e3,
+    )

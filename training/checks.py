@@ -1,0 +1,164 @@
+"""The evidence that a training itself can give: export, fit, leakage, metrics against the baselines.
+
+The lineage check is the registry's (registry/evidence.py).
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, USERS
+from contracts.evidence import Check
+from features.offline.items import item_features_as_of
+from features.offline.states import user_states_as_of
+from registry.artifacts import Bundle, Kind, fit_problems, verify
+from training.assess import Evaluation
+from training.data import read
+from training.data.snapshot import Snapshot
+
+EXPORT_TOLERANCE = 1e-4
+TOO_GOOD_AUC = 0.995
+LEAK_USERS = 200
+METRIC = "ndcg@10"
+
+
+def all_checks(
+    kept: Snapshot, bundles: Mapping[Kind, Bundle], judged: Evaluation | None, cut_us: int, difference: float
+) -> dict[Kind, list[Check]]:
+    """By model: what each version carries."""
+    shared = [artifacts(bundles), leakage(kept, judged, cut_us)]
+    against = metrics(judged)
+    figures = bundles["retrieval"].manifest.params.get("figures", {})
+    towers = figures.get("onnx_max_difference")
+    return {
+        "retrieval": [*shared, export_equality("two_tower.onnx", towers), union(judged)],
+        "ranking": [*shared, export_equality("dcn.onnx", difference), against],
+        "fallback": [*shared],
+    }
+
+
+def artifacts(bundles: Mapping[Kind, Bundle]) -> Check:
+    """Checksums hold, and the three fit one another."""
+    problems = [problem for bundle in bundles.values() for problem in verify(bundle)]
+    problems += fit_problems(list(bundles.values()))
+    return Check(
+        name="artifacts",
+        verdict="fail" if problems else "pass",
+        detail="; ".join(problems) or "checksums hold; feature definitions, catalogue and row signature agree",
+        command="streamrec models verify",
+    )
+
+
+def export_equality(name: str, difference: float | None) -> Check:
+    if difference is None:
+        return Check(
+            name="export", verdict="inconclusive", detail=f"{name} was not compared", command="streamrec train"
+        )
+    return Check(
+        name="export",
+        verdict="pass" if difference <= EXPORT_TOLERANCE else "fail",
+        detail=f"{name} differs from PyTorch by at most {difference:.1e} (allowed {EXPORT_TOLERANCE:g})",
+        figures={"max_difference": float(difference)},
+        command="streamrec train",
+    )
+
+
+def leakage(kept: Snapshot, judged: Evaluation | None, cut_us: int) -> Check:
+    """Features as of the cut do not change when everything from the cut on is deleted; no figure is too good."""
+    problems = future_changes_nothing(kept.folder, cut_us)
+    figures = {}
+    if judged is not None and np.isfinite(judged.ranker.auc.value):
+        figures["ranker_auc"] = judged.ranker.auc.value
+        if judged.ranker.auc.value > TOO_GOOD_AUC:
+            problems.append(f"the ranker's AUC of {judged.ranker.auc.value:.4f} is too good to be true")
+    return Check(
+        name="leakage",
+        verdict="fail" if problems else "pass",
+        detail="; ".join(problems) or "features at the cut are the same with and without the rows after it",
+        figures=figures,
+        command="streamrec train",
+    )
+
+
+def future_changes_nothing(folder: Path, cut_us: int, n_users: int = LEAK_USERS) -> list[str]:
+    """Names what depends on the future. Compares item features and user states with those of a truncated copy."""
+    with tempfile.TemporaryDirectory(prefix="streamrec-leak-") as temporary:
+        past = Path(temporary)
+        table = read.interactions(folder, until_us=cut_us)
+        pq.write_table(table, past / INTERACTIONS)
+        for name in (ITEMS, USERS, CONFIG):
+            if (folder / name).exists():
+                (past / name).symlink_to((folder / name).resolve())
+        users = sorted(set(table["user_id"].slice(max(0, table.num_rows - 20 * n_users)).to_pylist()))[:n_users]
+        problems = []
+        whole, cut = item_features_as_of(folder, cut_us), item_features_as_of(past, cut_us)
+        for name, values in whole.items():
+            if not np.array_equal(values, cut[name], equal_nan=True):
+                problems.append(f"{name} at the cut changes with rows after it")
+        before, after = user_states_as_of(past, users, cut_us), user_states_as_of(folder, users, cut_us)
+        if any(before[user].batch != after[user].batch or before[user].last != after[user].last for user in users):
+            problems.append("user features at the cut change with rows after it")
+        return problems
+
+
+def union(judged: Evaluation | None) -> Check:
+    """The union of the sources finds more than the best of them."""
+    name = "union"
+    if judged is None or not judged.n_users:
+        return Check(name=name, verdict="inconclusive", detail="no test window", command="streamrec train --until T")
+    overall = judged.funnel.overall
+    single = {metric: e.value for metric, e in overall.items() if metric.startswith("recall@500:")}
+    best = max(single, key=lambda metric: single[metric], default=None)
+    ours = overall["recall@500"].value
+    figures = {"recall@500": ours} | single
+    if best is None:
+        return Check(name=name, verdict="inconclusive", detail="no source was asked by itself", figures=figures)
+    return Check(
+        name=name,
+        verdict="pass" if ours >= single[best] else "inconclusive",
+        detail=f"recall@500 of the union {ours:.4f}, of the best source ({best.split(':')[1]}) {single[best]:.4f}",
+        figures=figures,
+    )
+
+
+def metrics(judged: Evaluation | None) -> Check:
+    """NDCG@10 of the funnel as served against every baseline of the same table.
+
+    A difference of less than two standard errors (of independent means: wider than the paired one) is inconclusive.
+    """
+    name = "metrics"
+    if judged is None or not judged.n_users:
+        return Check(name=name, verdict="inconclusive", detail="no test window", command="streamrec train --until T")
+    ours = judged.funnel.overall[METRIC]
+    figures = {f"funnel_{METRIC}": ours.value}
+    verdict, said = "pass", []
+    for scores in judged.baselines:
+        if scores.not_run is not None:
+            said.append(f"{scores.name}: not run ({scores.not_run})")
+            continue
+        theirs = scores.overall[METRIC]
+        figures[f"{scores.name}_{METRIC}"] = theirs.value
+        noise = 2 * float(np.hypot(ours.se, theirs.se))
+        said.append(f"{scores.name} {theirs.value:.4f}")
+        if ours.value < theirs.value - noise:
+            verdict = "fail"
+        elif not ours.value > theirs.value + noise and verdict == "pass":
+            verdict = "inconclusive"
+    return Check(
+        name=name,
+        verdict=verdict,
+        detail=f"{METRIC} {ours.value:.4f} ± {ours.se:.4f} on {judged.n_users} users; " + ", ".join(said),
+        figures={key: value for key, value in figures.items() if np.isfinite(value)},
+        command="streamrec train --until T",
+    )
+
+
+def beaten(judged: Evaluation | None) -> tuple[str, ...]:
+    """Baselines with a lower NDCG@10 than the funnel as served."""
+    if judged is None or not judged.n_users:
+        return ()
+    ours = judged.funnel.value(METRIC)
+    return tuple(s.name for s in judged.baselines if s.not_run is None and s.value(METRIC) < ours)

@@ -1,0 +1,171 @@
+"""How the rankers learn: at moments before the cut, the funnel's own candidates, labelled by what came next.
+
+At each moment M the retrieval models are fitted on what was before M, users are as they were at M, and the positives
+are the new items of [M, next moment). So a row never sees its own future, and the ranker meets candidates of a
+retrieval that has not seen the answer, as it will when it serves.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from bentos.recommender.assemble import load_models
+from bentos.recommender.funnel import Funnel
+from contracts.dataset import DatasetConfig
+from contracts.errors import DataError
+from features.offline.states import user_states_as_of
+from features.ranking import RowSchema, row_schema
+from registry.artifacts import Bundle
+from training.evaluate import met_items, ranking_rows
+from training.evaluation.protocol import TestSet
+from training.holdout import read_window, test_set, time_of_share
+from training.interactions import Log, read_items, read_log
+from training.models.dcn_v2 import DcnConfig, DcnV2, RankingRows, fit_dcn
+from training.models.logistic import Logistic, fit_logistic
+from training.progress import Progress, silent
+
+CONTEXT_COLUMNS = ("country", "device")
+
+# (until_us, folder) → retrieval bundle fitted on events before until_us
+Fit = Callable[[int, Path], Bundle]
+
+
+class RankingConfig(BaseModel):
+    """moments: how many; each looks at `window_share` of the rows before the cut, one window before the other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    moments: int = Field(1, ge=1, le=8)
+    window_share: float = Field(0.10, gt=0, lt=0.5)
+    max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
+    held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping and calibration")
+
+
+@dataclass(frozen=True, slots=True)
+class Rankers:
+    schema: RowSchema
+    dcn: DcnV2
+    logistic: Logistic
+    figures: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def collect(
+    folder: Path,
+    config: DatasetConfig,
+    moment_us: int,
+    to_us: int,
+    fit: Fit,
+    *,
+    seed: int,
+    max_users: int,
+    progress: Progress = silent,
+) -> RankingRows:
+    """Labelled rows of one moment.
+
+    Raises:
+        DataError: nothing to fit the retrieval models on before the moment.
+    """
+    with tempfile.TemporaryDirectory(prefix="streamrec-moment-") as temporary:
+        bundle = fit(moment_us, Path(temporary) / "retrieval")
+        models = load_models({"retrieval": bundle.folder, "ranking": None, "fallback": None}, threads=1)
+        funnel = Funnel(models, None)
+        log = read_log(folder, config, read_items(folder, moment_us), moment_us)
+        window = read_window(folder, config, models.catalogue, log, moment_us, to_us)
+        test = _some(test_set(log, window, len(models.catalogue)), max_users, seed)
+        ids = [log.user_ids[user] for user in test.users]
+        states = user_states_as_of(folder, ids, moment_us)
+        met = met_items(log, len(models.catalogue))
+        return ranking_rows(
+            funnel,
+            states,
+            test,
+            log.user_ids,
+            met,
+            moment_us,
+            contexts=_contexts(log, test, seed),
+            progress=progress,
+        )
+
+
+def _some(test: TestSet, at_most: int, seed: int) -> TestSet:
+    if len(test) <= at_most:
+        return test
+    chosen = np.sort(np.random.default_rng(seed).choice(len(test), at_most, replace=False))
+    return TestSet(test.users[chosen], test.targets.take(chosen), test.n_items)
+
+
+def _contexts(log: Log, test: TestSet, seed: int) -> dict[str, dict[str, str]]:
+    """Every other user comes with a context, as requests do: a ranker that always saw one would lean on it."""
+    given = np.random.default_rng(seed).random(len(test)) < 0.5
+    contexts: dict[str, dict[str, str]] = {}
+    for user, with_context in zip(test.users, given, strict=True):
+        if with_context:
+            contexts[log.user_ids[user]] = {
+                name: log.attribute_values[name][log.attributes[user, log.attribute_columns.index(name)]]
+                for name in CONTEXT_COLUMNS
+                if name in log.attribute_columns
+            }
+    return contexts
+
+
+def fit_rankers(
+    folder: Path,
+    config: DatasetConfig,
+    until_us: int,
+    fit: Fit,
+    *,
+    seed: int,
+    ranking: RankingConfig | None = None,
+    dcn: DcnConfig | None = None,
+    progress: Progress = silent,
+) -> Rankers:
+    """DCN-V2 and logistic, from moments before `until_us`. Too little to learn from is a warning, not an error."""
+    ranking = ranking or RankingConfig()
+    schema = row_schema()
+    parts: list[RankingRows] = []
+    warnings: list[str] = []
+    to_us = until_us
+    for number in range(ranking.moments):
+        moment_us = time_of_share(folder, ranking.window_share * (number + 1), until_us)
+        if moment_us >= to_us:
+            break
+        try:
+            part = collect(
+                folder,
+                config,
+                moment_us,
+                to_us,
+                fit,
+                seed=seed + number,
+                max_users=ranking.max_users,
+                progress=progress,
+            )
+        except DataError as error:
+            warnings.append(f"the ranker has one moment less to learn from: {error.message}")
+            break
+        if part.n_users:
+            parts.append(part)
+        to_us = moment_us
+    if parts:
+        data = RankingRows.join(parts)
+    else:
+        warnings.append("no user has a new item before the cut: the ranker keeps the order of retrieval")
+        data = RankingRows(np.zeros((1, len(schema.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
+    order = np.random.default_rng(seed).permutation(data.n_users)
+    cut = round(data.n_users * ranking.held_out_share)
+    held_out, train = data.take(np.sort(order[:cut])), data.take(np.sort(order[cut:]))
+    if train.labels.sum() < 50:
+        warnings.append(f"the ranker learns from {int(train.labels.sum())} positive candidates only")
+    network = fit_dcn(schema, train, held_out, seed=seed, config=dcn, progress=progress)
+    light = fit_logistic(schema, train, held_out, seed=seed)
+    figures = {
+        "ranker_rows": float(len(data.labels)),
+        "ranker_users": float(data.n_users),
+        "ranker_positives": float(data.labels.sum()),
+    }
+    return Rankers(schema, network, light, figures, tuple(warnings))
