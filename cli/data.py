@@ -7,7 +7,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from cli import export
-from cli import export
 from cli.output import Json, emit, err, errors_end_well, out, table
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 imports = typer.Typer(no_args_is_help=True)
 app.add_typer(imports, name="import", help="Turn a published log into a data set.")
-export.register(app)
 export.register(app)
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; replaced only if such a command made it.")]
