@@ -22,6 +22,7 @@ class NearestItems:
         if index is not None and (index.ntotal, index.d) != vectors.shape:
             raise ValueError(f"index holds {index.ntotal} × {index.d}, the vectors are {vectors.shape}")
         self._vectors = vectors
+        self._owner = index  # a downcast view does not keep the index alive
         self._index = None if index is None or len(vectors) <= exact_up_to else faiss.downcast_index(index)
 
     def search(self, vector: NDArray[np.float32], blocked: NDArray[np.bool_], n: int) -> SourceResult:

@@ -385,10 +385,11 @@ class Funnel:
             return self._lowest(request, repr(error))
 
     def candidates(self, query: Query, state: UserState) -> tuple[User, Candidates]:
-        """The union of all sources, at most `config.total`, by merged score."""
+        """The union of all sources as the ranker gets it: at most `config.total`, filtered, by merged score."""
         request = _Request(query, state=state)
         user = self._gather(request, state)
-        return user, self._merge(request.brought)
+        union = self._merge(request.brought)
+        return user, keep_allowed(self.filters, query, user, union)[0]
 
     def source_candidates(self, query: Query, state: UserState, n: int) -> dict[str, SourceResult]:
         """The first `n` of each source by itself.
@@ -435,11 +436,14 @@ class Funnel:
         )
 
     def _gather(self, request: _Request, state: UserState) -> User:
+        """The user, and what all sources brought. The early ones know the user as while the store is read."""
         query, trace = request.query, request.trace
+        known = self._hydrate.known(query)
+        request.add(self.retrieval.retrieve(self.retrieval.names(needs_session=False), query, known, trace))
         with trace.stage("hydrate"):
-            user = self._hydrate.resolve(query, self._hydrate.known(query), state)
+            user = self._hydrate.resolve(query, known, state)
         request.stale = user.stale
-        request.add(self.retrieval.retrieve(self.retrieval.sources, query, user, trace))
+        request.add(self.retrieval.retrieve(self.retrieval.names(needs_session=True), query, user, trace))
         return user
 
     # --- upkeep ------------------------------------------------------------------------------------------------------

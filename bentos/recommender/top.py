@@ -9,13 +9,8 @@ def top(scores: NDArray[np.float32], n: int) -> NDArray[np.int32]:
     n = min(n, len(scores))
     if n <= 0:
         return np.empty(0, np.int32)
-    if n < len(scores):
-        floor = np.partition(scores, len(scores) - n)[len(scores) - n]  # NaN sorts last: seen as the highest
-        if np.isnan(floor) or np.isneginf(floor):
-            at = np.flatnonzero(scores > -np.inf)
-        else:
-            at = np.flatnonzero(scores >= floor)
-    else:
-        at = np.flatnonzero(scores > -np.inf)
-    best = np.argsort(-scores[at], kind="stable")[:n]
+    cost = -scores  # NaN sorts last, so it costs most
+    limit = np.partition(cost, n - 1)[n - 1] if n < len(scores) else np.inf
+    at = np.flatnonzero(cost <= limit if limit < np.inf else cost < np.inf)
+    best = np.argsort(cost[at], kind="stable")[:n]
     return at[best].astype(np.int32)
