@@ -196,8 +196,7 @@ def run_baselines(
     met = met_items(log, n_items)
     figures = []
     progress("baselines", 0, 3)
-    counts = popularity.fit(positives.item, n_items)
-    figures.append(score("popularity", _same_for_all(counts, test, met), test, slices))
+    figures.append(score("popularity", _same_for_all(popularity.fit(met), test, met), test, slices))
     progress("baselines", 1, 3)
     decayed = recency.fit(positives.item, positives.timestamp_us, n_items, log.until_us)
     figures.append(score(recency_name(), _same_for_all(decayed, test, met), test, slices))

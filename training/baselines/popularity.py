@@ -1,11 +1,10 @@
-"""Most interacted items, the same for everyone (minus what they met)."""
-
-from typing import Any
+"""Items that most users met, the same for everyone (minus what they met)."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 
-def fit(items: NDArray[np.integer[Any]], n_items: int) -> NDArray[np.float64]:
-    """Score float64 [N]: number of positive events of each item. items: [E] rows."""
-    return np.bincount(items, minlength=n_items).astype(np.float64)
+def fit(met: csr_matrix) -> NDArray[np.float64]:
+    """Score float64 [N]: number of different users with a positive event. met: [U, N], 1 where the user met the item."""
+    return np.asarray(met.sum(axis=0), np.float64).ravel()
