@@ -53,7 +53,7 @@ class Remotes:
     fallback: RemoteScorer
 
     @property
-    def all(self) -> tuple[RemoteRetrieval, RemoteScorer, RemoteScorer]:
+    def all(self) -> "tuple[RemoteRetrieval | RemoteScorer, ...]":
         return self.retrieval, self.ranking, self.fallback
 
     @contextlib.contextmanager

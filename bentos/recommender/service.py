@@ -17,6 +17,7 @@ from typing import Any
 import bentoml
 import numpy as np
 from _bentoml_sdk import Service
+from bentoml._internal.context import server_context
 
 from bentos.recommender import device
 from bentos.recommender.assemble import load_models
@@ -25,6 +26,7 @@ from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.entry import Entry
 from bentos.recommender.http import ASGIApp
 from bentos.recommender.models import Models, RowScorer
+from bentos.recommender.parent import end_with_parent
 from bentos.recommender.retrieval import Retrieval as RetrievalStage
 from bentos.recommender.rules import default_rules
 from bentos.recommender.runtime import Remotes, Runtime
@@ -49,6 +51,12 @@ RANK_SHARE = 0.35  # of the whole deadline, for one ranker in another process
 def _service(decorated: Any) -> Any:
     """What `@bentoml.service` makes of a class is a `Service`; type checkers still see the class."""
     return decorated
+
+
+def _end_with_arbiter() -> None:
+    """Under `bentoml serve` a killed arbiter would leave its workers on the port. They alone have a worker index."""
+    if server_context.worker_index is not None:
+        end_with_parent(os.getppid())
 
 
 def serving_settings() -> Settings:
@@ -87,6 +95,7 @@ class Retrieval:
     """Graph, content, trending and two-tower sources."""
 
     def __init__(self, models: Models | None = None) -> None:
+        _end_with_arbiter()
         settings = serving_settings()
         self.models = models or _load(settings, ("sources",))
         self.stage = RetrievalStage(
@@ -108,6 +117,7 @@ class Ranking:
     """DCN-V2 over rows float32 [R, F]. Concurrent requests are ranked in one batch."""
 
     def __init__(self, models: Models | None = None) -> None:
+        _end_with_arbiter()
         self.models = models or _load(serving_settings(), ("dcn",))
         self.batches = 0
         self.requests_rows = 0
@@ -128,6 +138,7 @@ class Fallback:
     """The logistic ranker. The popularity lists live in the entry too: they must outlive this process."""
 
     def __init__(self, models: Models | None = None) -> None:
+        _end_with_arbiter()
         self.models = models or _load(serving_settings(), ("logistic",))
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
@@ -144,6 +155,11 @@ class EntryService(Service):
 
     runtime: Runtime | None = None
 
+    def on_load_bento(self, bento: Any) -> None:
+        """BentoML's own refuses a Bento that was built in the other topology; the code is the same in both."""
+        for service in self.all_services().values():
+            service.bento = bento
+
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         return Entry(super().to_asgi(is_main), lambda: self.runtime)
 
@@ -158,6 +174,7 @@ class Recommender:
         fallback = bentoml.depends(Fallback)
 
     def __init__(self) -> None:
+        _end_with_arbiter()
         settings = serving_settings().model_copy(update={"topology": "distributed" if DISTRIBUTED else "colocated"})
         pins = pinned(_service(Recommender).bento, settings.bundles)
         remotes = None

@@ -6,12 +6,10 @@ are finished, half-open connections are closed, and it ends with its parent.
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -21,21 +19,14 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-PR_SET_PDEATHSIG = 1
+from bentos.recommender.parent import end_with_parent
+
 HEADERS_TIMEOUT_S = 10.0  # from the connection to the end of the first request's headers
 KEEP_ALIVE_S = 75
 GRACEFUL_S = 10
 SERVICE = "bentos.recommender.service:Recommender"
 
 log = logging.getLogger("streamrec.serving")
-
-
-def end_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGTERM when the parent dies (Linux), and end now if it already has."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit("the process that started this worker is gone")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -109,7 +100,6 @@ def _load(bento: Path | None, name: str, runners: dict[str, str]) -> Any:
 
     if runners:
         BentoMLContainer.remote_runner_mapping.set(runners)
-    server_context.worker_index = 1
     service = load(str(bento) if bento else SERVICE, standalone_load=True)
     if name and name != service.name:
         service = service.find_dependent_by_name(name)
