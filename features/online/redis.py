@@ -7,6 +7,7 @@ sr:items        hash: version, snapshot
 sr:watermark    until when the stream is whole
 """
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,10 +54,10 @@ class RedisStore:
         self.corrupt: Counter[str] = Counter()
         self._url = url
         self._prefix = prefix
-        # A retry would double the time a dead store costs; the ladder has a better answer.
-        self._async = redis.asyncio.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
-        )
+        self._timeout_s = timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: redis.asyncio.Redis | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._sync = redis.Redis.from_url(url, socket_timeout=write_timeout_s, socket_connect_timeout=write_timeout_s)
 
     async def read_user(self, user_id: str) -> UserState:
@@ -65,7 +66,7 @@ class RedisStore:
                 user = user_id.encode()
             except UnicodeEncodeError:  # a lone surrogate: no stored user has such an id
                 return UserState(user_id)
-            async with self._async.pipeline(transaction=True) as pipe:
+            async with self._of_this_loop().pipeline(transaction=True) as pipe:
                 pipe.hgetall(self._key(b"user:" + user))
                 pipe.zrange(self._key(b"last:" + user), 0, HISTORY_LENGTH - 1, desc=True)
                 pipe.hget(self._name("lists"), user)
@@ -151,12 +152,28 @@ class RedisStore:
 
     def close(self) -> None:
         self._sync.close()
-        # The asynchronous pool belongs to a loop that may have ended; its sockets close with the process.
-        pool = self._async.connection_pool
-        for connection in (*pool._available_connections, *pool._in_use_connections):
-            writer = getattr(connection, "_writer", None)
-            if writer is not None and writer.transport is not None:
-                writer.transport.abort()
+        client, loop = self._client, self._loop
+        self._client = self._loop = None
+        if client is None or loop is None or loop.is_closed():
+            return  # sockets of a loop that has ended go with the client
+        if loop.is_running():
+            self._closing = loop.create_task(client.aclose())
+        else:
+            loop.run_until_complete(client.aclose())
+
+    def _of_this_loop(self) -> redis.asyncio.Redis:
+        """Connections belong to the event loop that opened them: another loop gets its own."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            # A retry would double the time a dead store costs; the ladder has a better answer.
+            self._client = redis.asyncio.Redis.from_url(
+                self._url,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                retry=Retry(NoBackoff(), 0),
+            )
+            self._loop = loop
+        return self._client
 
     def _name(self, name: str) -> str:
         return self._prefix + name

@@ -1,0 +1,276 @@
+"""What every online store promises. A new adapter joins by one line in STORES."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contracts.errors import DataError, NotFound, Unreachable
+from features.online.base import Interaction, ItemSnapshot, OnlineStore, PrecomputedList, Stamped, UserState
+from features.online.memory import MemoryStore
+from features.online.redis import RedisStore
+from features.online.sqlite import ONLINE_DB, SqliteStore
+from features.online.streaming import EVENTS_DB
+
+EXAMPLES = count()  # users of its own for every example that Hypothesis draws
+LAST = "user_last_10_interactions"
+
+
+def sqlite_store(request: pytest.FixtureRequest) -> SqliteStore:
+    return SqliteStore(request.getfixturevalue("tmp_path"))
+
+
+def redis_store(request: pytest.FixtureRequest) -> RedisStore:
+    # A patient timeout: this suite is about meaning; tests/integration has the impatient one.
+    return RedisStore(request.getfixturevalue("redis_url"), timeout_s=5.0)
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], Any]] = {
+    "memory": lambda request: MemoryStore(),
+    "sqlite": sqlite_store,
+    "redis": redis_store,
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.redis if name == "redis" else ()) for name in STORES])
+def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
+    opened = STORES[request.param](request)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def read(store: OnlineStore) -> Iterator[Callable[[str], UserState]]:
+    """Reads within one event loop, as the service does."""
+    with asyncio.Runner() as loop:
+        yield lambda user_id: loop.run(store.read_user(user_id))
+
+
+Read = Callable[[str], UserState]
+
+
+def click(item: str, at: int) -> Interaction:
+    return Interaction(item, "click", at)
+
+
+def made(*items: str, snapshot: str = "s1") -> PrecomputedList:
+    return PrecomputedList(items, tuple(1.0 / (i + 1) for i in range(len(items))), snapshot, "streamrec:1", 77, "all")
+
+
+def test_an_unknown_user_is_an_empty_state(store: OnlineStore, read: Read) -> None:
+    assert read("nobody") == UserState("nobody")
+
+
+def test_what_is_written_is_read_in_one_state(store: OnlineStore, read: Read) -> None:
+    vector = np.linspace(-1, 1, 128, dtype=np.float32)
+    store.write_users(
+        {
+            "u": {
+                "user_embedding_128d": Stamped(vector, 10),
+                "user_positives_30d": Stamped(3.5, 11),
+                "user_category_preferences": Stamped({"tea": 0.75, "mugs": 0.25}, 12),
+            }
+        }
+    )
+    store.append_interactions([("u", click("a", 5)), ("other", click("b", 6))])
+    store.publish_lists("s1", {"u": made("x", "y")})
+    state = read("u")
+    np.testing.assert_array_equal(state.batch["user_embedding_128d"].value, vector)
+    assert state.batch["user_embedding_128d"].timestamp_us == 10
+    assert state.batch["user_positives_30d"] == Stamped(3.5, 11)
+    assert state.batch["user_category_preferences"] == Stamped({"tea": 0.75, "mugs": 0.25}, 12)
+    assert state.last == (click("a", 5),)
+    assert state.precomputed == made("x", "y")
+    assert state.watermark_us == 6
+
+
+def test_an_older_value_never_overwrites_a_newer_one_feature_by_feature(store: OnlineStore, read: Read) -> None:
+    store.write_users({"u": {"user_positives_30d": Stamped(1.0, 100), "user_tenure_days": Stamped(1.0, 100)}})
+    store.write_users({"u": {"user_positives_30d": Stamped(2.0, 99), "user_tenure_days": Stamped(2.0, 101)}})
+    batch = read("u").batch
+    assert batch["user_positives_30d"] == Stamped(1.0, 100)
+    assert batch["user_tenure_days"] == Stamped(2.0, 101)
+
+
+def test_the_same_stamp_again_replaces_the_value(store: OnlineStore, read: Read) -> None:
+    store.write_users({"u": {"user_tenure_days": Stamped(1.0, 100)}})
+    store.write_users({"u": {"user_tenure_days": Stamped(2.0, 100)}})
+    assert read("u").batch["user_tenure_days"].value == 2.0
+
+
+def test_last_keeps_the_newest_ten_newest_first_whatever_the_order_of_arrival(store: OnlineStore, read: Read) -> None:
+    rows = [("u", click(f"i{at:02}", at)) for at in (5, 1, 12, 3, 11, 2, 9, 4, 10, 6, 8, 7)]
+    store.append_interactions(rows[:7])
+    store.append_interactions(rows[7:])
+    assert read("u").last == tuple(click(f"i{at:02}", at) for at in range(12, 2, -1))
+
+
+def test_the_same_interaction_counts_once(store: OnlineStore, read: Read) -> None:
+    row = ("u", click("a", 5))
+    store.append_interactions([row, row])
+    store.append_interactions([row])
+    assert read("u").last == (click("a", 5),)
+
+
+def test_one_item_at_two_times_or_by_two_events_is_two_interactions(store: OnlineStore, read: Read) -> None:
+    rows = (Interaction("a", "purchase", 6), Interaction("a", "click", 6), Interaction("a", "click", 5))
+    store.append_interactions([("u", row) for row in rows])
+    assert read("u").last == rows
+
+
+def test_nothing_to_append_changes_nothing(store: OnlineStore, read: Read) -> None:
+    store.append_interactions([])
+    assert read("u") == UserState("u")
+
+
+def test_materialised_and_streamed_interactions_are_one_history(store: OnlineStore, read: Read) -> None:
+    store.append_interactions([("u", click("new", 30)), ("u", click("both", 20))])
+    store.write_users({"u": {LAST: Stamped((click("both", 20), click("old", 10)), 25)}})
+    state = read("u")
+    assert state.last == (click("new", 30), click("both", 20), click("old", 10))
+    assert LAST not in state.batch
+    assert state.watermark_us == 30
+
+
+def test_the_watermark_only_rises(store: OnlineStore, read: Read) -> None:
+    assert read("u").watermark_us is None
+    store.advance_watermark(50)
+    store.append_interactions([("u", click("late", 40))])
+    store.advance_watermark(45)
+    assert read("u").watermark_us == 50
+    store.write_users({"u": {LAST: Stamped((), 60)}})
+    assert read("u").watermark_us == 60
+
+
+def test_publishing_replaces_every_list_in_one_step(store: OnlineStore, read: Read) -> None:
+    store.publish_lists("s1", {"u": made("x"), "gone": made("x")})
+    store.publish_lists("s2", {"u": made("y", snapshot="s2")})
+    assert read("u").precomputed == made("y", snapshot="s2")
+    assert read("gone").precomputed is None
+    store.publish_lists("s3", {})
+    assert read("u").precomputed is None
+
+
+def test_the_item_snapshot_comes_back_until_the_reader_has_it(store: OnlineStore) -> None:
+    assert store.read_item_snapshot() is None
+    columns = {
+        "item_ctr_7d": np.array([0.5, np.nan], np.float32),
+        "item_embedding_128d": np.arange(256, dtype=np.float32).reshape(2, 128),
+    }
+    store.write_item_snapshot(ItemSnapshot("v1", ["a", "b"], columns, {"item_ctr_7d": 9, "item_embedding_128d": 8}))
+    found = store.read_item_snapshot()
+    assert found is not None
+    assert (found.version, list(found.item_ids)) == ("v1", ["a", "b"])
+    assert found.timestamps_us == {"item_ctr_7d": 9, "item_embedding_128d": 8}
+    for name, column in columns.items():
+        np.testing.assert_array_equal(found.columns[name], column)
+    assert store.read_item_snapshot(newer_than="v1") is None
+    store.write_item_snapshot(replace(found, version="v2"))
+    newer = store.read_item_snapshot(newer_than="v1")
+    assert newer is not None
+    assert newer.version == "v2"
+
+
+def test_a_column_of_another_length_is_refused(store: OnlineStore) -> None:
+    with pytest.raises(DataError, match="item_ctr_7d"):
+        store.write_item_snapshot(ItemSnapshot("v", ["a"], {"item_ctr_7d": np.zeros(2, np.float32)}, {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("user_embedding_128d", np.zeros(64, np.float32)),
+        ("user_embedding_128d", np.full(128, np.nan, np.float32)),
+        ("user_positives_30d", float("nan")),
+        ("user_positives_30d", "many"),
+        ("user_category_preferences", [1, 2]),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_nothing_is_written(
+    store: OnlineStore, read: Read, name: str, value: Any
+) -> None:
+    with pytest.raises(DataError, match=name):
+        store.write_users({"u": {name: Stamped(value, 1)}})
+    assert read("u") == UserState("u")
+
+
+def test_a_feature_that_the_registry_does_not_know_cannot_be_written(store: OnlineStore) -> None:
+    with pytest.raises(NotFound, match="user_shoe_size"):
+        store.write_users({"u": {"user_shoe_size": Stamped(44.0, 1)}})
+
+
+@pytest.mark.parametrize("user_id", ["naïve ☕", "a b", "u'; DROP TABLE users; --", "{tag}", "*", "ü" * 256])
+def test_any_user_id_reads_back_its_own(store: OnlineStore, read: Read, user_id: str) -> None:
+    store.write_users({user_id: {"user_tenure_days": Stamped(4.0, 1)}, "u": {"user_tenure_days": Stamped(5.0, 1)}})
+    store.append_interactions([(user_id, click("ï", 3))])
+    store.publish_lists("s", {user_id: made("x")})
+    state = read(user_id)
+    assert state.batch["user_tenure_days"].value == 4.0
+    assert state.last == (click("ï", 3),)
+    assert state.precomputed == made("x")
+
+
+def test_a_user_id_that_is_no_text_is_unknown(store: OnlineStore, read: Read) -> None:
+    assert read("\ud800") == UserState("\ud800")
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("uv"), st.sampled_from("abc"), st.sampled_from(("click", "like")), st.integers(0, 8)),
+        max_size=40,
+    ),
+    cut=st.integers(0, 40),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_stream_in_any_parts_gives_the_newest_ten(
+    store: OnlineStore, read: Read, rows: list[Any], cut: int
+) -> None:
+    prefix = f"{next(EXAMPLES)}-"
+    interactions = [(prefix + user, Interaction(item, event, at)) for user, item, event, at in rows]
+    store.append_interactions(interactions[:cut])
+    store.append_interactions(interactions[cut:])
+    for user in (prefix + "u", prefix + "v"):
+        mine = {(i.timestamp_us, i.item_id, i.event) for u, i in interactions if u == user}
+        expected = tuple(Interaction(item, event, at) for at, item, event in sorted(mine, reverse=True)[:10])
+        assert read(user).last == expected
+
+
+def away_memory(tmp_path: Path) -> OnlineStore:
+    store = MemoryStore()
+    store.away = True
+    return store
+
+
+def away_sqlite(tmp_path: Path) -> OnlineStore:
+    for file in (ONLINE_DB, EVENTS_DB):
+        (tmp_path / file).write_bytes(b"not a database at all, " * 200)
+    return SqliteStore(tmp_path)
+
+
+def away_redis(tmp_path: Path) -> OnlineStore:
+    return RedisStore("redis://127.0.0.1:1/0")
+
+
+@pytest.mark.parametrize("away", [away_memory, away_sqlite, away_redis])
+def test_a_store_that_is_away_says_so_on_every_call(away: Callable[[Path], OnlineStore], tmp_path: Path) -> None:
+    store = away(tmp_path)
+    calls: list[Callable[[], Any]] = [
+        lambda: asyncio.run(store.read_user("u")),
+        lambda: store.write_users({"u": {"user_tenure_days": Stamped(1.0, 1)}}),
+        lambda: store.append_interactions([("u", click("a", 1))]),
+        lambda: store.advance_watermark(1),
+        lambda: store.publish_lists("s", {"u": made("x")}),
+        lambda: store.write_item_snapshot(ItemSnapshot("v", [], {}, {})),
+        lambda: store.read_item_snapshot(),
+    ]
+    for call in calls:
+        with pytest.raises(Unreachable):
+            call()
+    store.close()
