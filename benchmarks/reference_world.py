@@ -235,7 +235,7 @@ def _fallback(rng: np.random.Generator, folder: Path, catalogue: Catalogue) -> N
     n, schema = len(catalogue), row_schema(catalogue)
     (folder / "schema.json").write_bytes(msgspec.json.encode(schema))
     width = len(schema.columns)
-    weights = 0.1 * rng.standard_normal(width)
+    weights = np.array([c.name.startswith(("source_", "retrieval", "two_tower_cosine")) for c in schema.columns], float)
     np.savez(folder / "logistic.npz", mean=np.zeros(width), scale=np.ones(width), weights=weights, bias=np.float64(-1))
     order = rng.permutation(n).astype(np.int32)
     np.save(folder / "popularity.npy", order)
