@@ -38,17 +38,14 @@ def list_(home: Home = None, as_json: Json = False) -> None:
         as_json=as_json,
         human=lambda: table(
             "registered models",
-            ["model", "version", "aliases", "readiness", "ndcg@10", "trained until", "run", "registered"],
+            ["version", "aliases", "readiness", "ndcg@10", "trained until"],
             (
                 [
-                    version.name,
-                    version.number,
+                    f"{version.name}/{version.number}",
                     ", ".join(version.aliases),
                     version.tags.get("readiness", "inconclusive"),
                     _metrics(version).get("ndcg@10"),
                     _day(version.tags.get("trained_until_us")),
-                    version.run_id[:8],
-                    _day(version.created_us),
                 ]
                 for version in versions
             ),
@@ -102,7 +99,7 @@ def lineage(
 
     registry, settings = _open(home)
     tree = walk(reference, registry, settings)
-    emit(tree.document(), as_json=as_json, human=lambda: out.print(_tree(tree)))
+    emit(tree.document(), as_json=as_json, human=lambda: out.print(_tree(tree), soft_wrap=True))
 
 
 @app.command()
@@ -170,7 +167,7 @@ def _metrics(version: "ModelVersion") -> Mapping[str, float]:
 
 
 def _day(us: "str | int | None") -> str:
-    return datetime.fromtimestamp(int(us) / 1e6, UTC).strftime("%Y-%m-%d %H:%M") if us else ""
+    return datetime.fromtimestamp(int(us) / 1e6, UTC).strftime("%Y-%m-%d") if us else ""
 
 
 def _tree(node: "Node", parent: "Tree | None" = None, seen: set[str] | None = None) -> "Tree":

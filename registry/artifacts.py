@@ -12,6 +12,7 @@ retrieval
     two_tower.onnx           history int64 [B, 10] (item row + 1, newest first, 0 pads), history_age_h float32
                              [B, 10], attributes int64 [B, A] (user row + 1 first, then vocab indices in the order of
                              manifest.params["attributes"]) → embedding float32 [B, D], unit length
+    user_attributes.npy      int32 [U, A - 1], vocab indices of each user's own attributes, 0 unknown
     item_embeddings.npy      float32 [N, D], unit length
     items.faiss              inner-product index over item_embeddings
     graph_users.npy, graph_items.npy        LightGCN, float32 [U, G], [N, G]

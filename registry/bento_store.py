@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import yaml
 
 from contracts.errors import ArtifactError, NotFound, Refused
@@ -131,8 +132,11 @@ def import_models(registry: Any, versions: Iterable[ModelVersion], home: Path) -
 
 @contextmanager
 def staging(store: Path) -> Iterator[Path]:
-    """A folder on the store's file system that is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="streamrec-", dir=store / "tmp"))
+    """A folder on the store's file system that is gone afterwards; so are those of commands that were killed."""
+    for left in (store / "tmp").glob("streamrec-*-*"):
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"streamrec-{os.getpid()}-", dir=store / "tmp"))
     try:
         yield folder
     finally:
