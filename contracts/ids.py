@@ -42,8 +42,9 @@ class IdIndex:
     @classmethod
     def open(cls, folder: Path, name: str) -> "IdIndex":
         return cls(
-            np.load(folder / f"{name}_ids.npy", mmap_mode="r"),
-            np.load(folder / f"{name}_rows.npy", mmap_mode="r"),
+            # As plain arrays over the map: indexing a memmap object costs microseconds each time.
+            np.asarray(np.load(folder / f"{name}_ids.npy", mmap_mode="r")),
+            np.asarray(np.load(folder / f"{name}_rows.npy", mmap_mode="r")),
         )
 
     def __len__(self) -> int:
@@ -57,7 +58,13 @@ class IdIndex:
         """Rows of `ids`, int32 [len(ids)], -1 where unknown."""
         if not len(self._ids) or not len(ids):
             return np.full(len(ids), -1, dtype=np.int32)
-        wanted = np.array([i.encode(errors="replace") for i in ids], dtype=np.bytes_)
+        encoded = [i.encode(errors="replace") for i in ids]
+        wanted = np.array(encoded, dtype=self._ids.dtype)  # the same width: no copy of the index; longer ids are cut
         at = np.searchsorted(self._ids, wanted)
         at[at == len(self._ids)] = 0
-        return np.where(self._ids[at] == wanted, self._rows[at], -1).astype(np.int32)
+        rows = np.where(self._ids[at] == wanted, self._rows[at], -1).astype(np.int32)
+        width = self._ids.dtype.itemsize
+        for i, id_ in enumerate(encoded):
+            if len(id_) > width or id_.endswith(b"\0"):  # fixed-width bytes cannot tell these from shorter ids
+                rows[i] = -1
+        return rows
