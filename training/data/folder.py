@@ -77,5 +77,16 @@ def _remove_left_overs(out: Path) -> None:
     pattern = re.compile(re.escape(f".{out.name}.") + r"(?:partial|old)-(\d+)")
     for path in out.parent.iterdir():
         match = pattern.fullmatch(path.name)
-        if match and (int(match[1]) == os.getpid() or not Path(f"/proc/{match[1]}").exists()):
+        if match and (int(match[1]) == os.getpid() or not alive(int(match[1]))):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that number runs, ours or another's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

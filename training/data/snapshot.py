@@ -27,6 +27,7 @@ from contracts.errors import DataError, NotFound
 from training.data import digest as content
 from training.data.contract import Checked, checked
 from training.data.engine import BATCH_ROWS, quoted
+from training.data.folder import alive
 
 SCHEMA_VERSION = 1
 RECORD = "snapshot.json"
@@ -36,13 +37,35 @@ PARTS = "parts"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """folder: a data set. digest: 64 hex characters. rows, rejects: by table; rejects are not in the folder."""
+    """folder: a data set. digest: 64 hex characters. rows, rejects: by table; rejects are not in the folder.
+
+    files: path in the folder → digest of its content.
+    """
 
     folder: Path
     digest: str
     config: DatasetConfig
     rows: dict[str, int]
     rejects: dict[str, int]
+    files: dict[str, str]
+
+    def verify(self) -> None:
+        """Read every file and compare its content with its digest.
+
+        Raises:
+            DataError: a file is damaged or is not what it was.
+        """
+        for name, sha in self.files.items():
+            path = self.folder / name
+            try:
+                file = pq.ParquetFile(path)
+                found = content.ContentHash(file.schema_arrow)
+                for block in content.blocks(file.iter_batches(content.BLOCK_ROWS), file.schema_arrow):
+                    found.update(block)
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(f"{path} cannot be read: {error}") from error
+            if found.hexdigest() != sha:
+                raise DataError(f"{path} is not what it was: its content has another digest than its name")
 
     @classmethod
     def open(cls, home: Path, digest: str) -> "Snapshot":
@@ -62,6 +85,7 @@ def take(folder: Path, home: Path, until_us: int | None = None, *, now_us: int |
     store = home.resolve() / SNAPSHOTS
     parts = store / PARTS
     parts.mkdir(parents=True, exist_ok=True)
+    _remove_left_overs(store)
     with checked(folder, now_us=now_us) as check:
         check.report.raise_if_too_many()
         stored: dict[str, tuple[str, int]] = {}  # path inside the snapshot → (digest, rows)
@@ -95,7 +119,15 @@ def _open(folder: Path) -> Snapshot:
         record = json.loads((folder / RECORD).read_text())
     except OSError as error:
         raise NotFound(f"no snapshot at {folder}", next_command="streamrec train --data DIR") from error
-    return Snapshot(folder, record["digest"], DatasetConfig.read(folder), record["rows"], record["rejects"])
+    config = DatasetConfig.read(folder)
+    return Snapshot(folder, record["digest"], config, record["rows"], record["rejects"], record["files"])
+
+
+def _remove_left_overs(store: Path) -> None:
+    """What runs that are no more left half-written."""
+    for path in (*store.glob(".partial-*"), *(store / PARTS).glob(".partial-*")):
+        if not alive(int(path.name.split("-")[1])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _keep_table(check: Checked, sql: str, parts: Path) -> tuple[str, int]:
