@@ -52,18 +52,21 @@ def check_point_in_time(
         DataError: the folder is no data set.
     """
     chosen = np.random.default_rng(seed).permutation(len(rows))[:sample]
+    # The registry's features of a user or an item need nobody else's events; of others' computations nobody knows.
+    mine = None if compute else sorted({rows[at][0] for at in chosen.tolist()})
     do = compute or (user_features if entity == "user" else item_features)
     leaks = []
-    for at in sorted(chosen.tolist()):
-        entity_id, moment = rows[at]
-        only = [entity_id] if entity == "user" else None
-        with open_log(folder, until_us=moment, user_ids=only) as log:
+    users_only, items_only = (mine, None) if entity == "user" else (None, mine)
+    with open_log(folder, user_ids=users_only, item_ids=items_only) as log:
+        for at in sorted(chosen.tolist()):
+            entity_id, moment = rows[at]
+            log.hide_from(moment)
             honest = do(log, [entity_id], [moment])[0]
-        leaks += [
-            Leak(name, entity_id, moment, claimed, honest.get(name))
-            for name, claimed in values[at].items()
-            if name not in honest or not same(claimed, honest[name])
-        ]
+            leaks += [
+                Leak(name, entity_id, moment, claimed, honest.get(name))
+                for name, claimed in values[at].items()
+                if name not in honest or not same(claimed, honest[name])
+            ]
     return leaks
 
 

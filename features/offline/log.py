@@ -35,6 +35,7 @@ class Log:
     db: duckdb.DuckDBPyConnection
     config: DatasetConfig
     folder: Path
+    _source: str = "whole"
 
     @property
     def impressions(self) -> frozenset[str]:
@@ -51,6 +52,10 @@ class Log:
             raise DataError(f"{self.folder / INTERACTIONS} holds no events", next_command="streamrec data validate DIR")
         return int(first), int(last)
 
+    def hide_from(self, moment_us: int) -> None:
+        """From now on the view `log` ends right before `moment_us`."""
+        self.db.execute(f"CREATE OR REPLACE VIEW log AS FROM {self._source} WHERE at_us < {int(moment_us)}")
+
     def item_ids(self) -> list[str]:
         """Ids of items.parquet, in its order, as strings."""
         rows = self.db.execute("SELECT item_id::VARCHAR AS item_id FROM items").fetchnumpy()["item_id"]
@@ -63,6 +68,7 @@ def open_log(
     *,
     until_us: int | None = None,
     user_ids: Sequence[str] | None = None,
+    item_ids: Sequence[str] | None = None,
     threads: int = 2,
     memory: str = "3GB",
 ) -> Iterator[Log]:
@@ -70,7 +76,7 @@ def open_log(
 
     Args:
         until_us: hide everything from then on (for leakage checks).
-        user_ids: only their events, kept in memory (for many small queries).
+        user_ids, item_ids: only the events of these, kept in memory (for many small queries).
 
     Raises:
         DataError: a file or column is missing, or the file is no Parquet.
@@ -89,12 +95,13 @@ def open_log(
             }
         )
         try:
-            _views(db, config, folder, until_us)
-            if user_ids is not None:
-                db.register("chosen", pa.table({"user_id": pa.array(user_ids, pa.string())}))
-                db.execute("CREATE TEMP TABLE few AS FROM log SEMI JOIN chosen USING (user_id)")
-                db.execute("CREATE OR REPLACE VIEW log AS FROM few")
-            yield Log(db, config, folder)
+            _views(db, config, folder)
+            source = _keep(db, user_ids, item_ids)
+            log = Log(db, config, folder, source)
+            db.execute(f"CREATE VIEW log AS FROM {source}")
+            if until_us is not None:
+                log.hide_from(until_us)
+            yield log
         except _DATA_ERRORS as error:
             raise DataError(
                 f"{folder}: {str(error).splitlines()[0]}", next_command=f"streamrec data validate {folder}"
@@ -103,7 +110,7 @@ def open_log(
             db.close()
 
 
-def _views(db: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path, until_us: int | None) -> None:
+def _views(db: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path) -> None:
     path = _text(str((folder / INTERACTIONS).resolve()))
     columns = {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM read_parquet({path})").fetchall()}  # noqa: S608
     missing = {"user_id", "item_id", "timestamp", "event"} - columns
@@ -117,15 +124,25 @@ def _views(db: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path, u
         f"CASE WHEN event = {_text(config.completion_event)} THEN {value} END" if config.completion_event else "NULL"
     )
     shown = f"event = {_text(config.impression_event)}" if config.impression_event else "false"
-    until = "" if until_us is None else f"WHERE epoch_us(timestamp) < {int(until_us)}"
     db.execute(f"""
-        CREATE VIEW log AS
+        CREATE VIEW whole AS
         SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id, event, epoch_us(timestamp) AS at_us,
                {value} AS value, {_weight(config, value)} AS weight,
                {shown} AS impression, event = {_text(click_event(config))} AS click,
                ({completed})::DOUBLE AS completed
-        FROM read_parquet({path}) {until}""")  # noqa: S608
+        FROM read_parquet({path})""")  # noqa: S608
     db.execute(f"CREATE VIEW items AS SELECT * FROM read_parquet({_text(str((folder / ITEMS).resolve()))})")  # noqa: S608
+
+
+def _keep(db: duckdb.DuckDBPyConnection, user_ids: Sequence[str] | None, item_ids: Sequence[str] | None) -> str:
+    """The relation that `log` shows: the files, or a table of the chosen users' or items' events."""
+    source = "whole"
+    for column, chosen in (("user_id", user_ids), ("item_id", item_ids)):
+        if chosen is not None:
+            db.register("chosen", pa.table({column: pa.array(chosen, pa.string())}))
+            db.execute(f"CREATE TEMP TABLE few_{column} AS FROM {source} SEMI JOIN chosen USING ({column})")
+            source = f"few_{column}"
+    return source
 
 
 def click_event(config: DatasetConfig) -> str:
