@@ -5,7 +5,8 @@
 Workers start it when they need it. It holds `run/events.lock` (a second one ends at once, exit 0), listens on
 `run/events.sock`, and gathers what arrives within a few milliseconds into one transaction: a disk sync for many batches
 instead of one each. A batch is answered after its commit. It ends on SIGTERM, soon after its last client has said
-good-bye, or 10 s after its last client has vanished. On the side it rolls finished log segments to Parquet.
+good-bye, or 10 s after its last client has vanished. On the side it has finished log segments rolled to Parquet, by a
+process of its own: that is seconds of work which would hold up the answers here.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ import msgspec
 
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.rendezvous import lock_path, run_folder, socket_to_bind
-from bentos.telemetry.roll import roll
+from bentos.telemetry.segments import segments
 from bentos.telemetry.wire import Batch, Reply, frame_of, read_frame
 from contracts.errors import StreamRecError, Unreachable
 from contracts.events import Event
@@ -77,6 +79,7 @@ class Consumer:
     _clients: set["asyncio.Task[None]"] = field(default_factory=set)
     _leave_at: float = 0.0
     _other_down_until: float = 0.0
+    _roller: asyncio.subprocess.Process | None = None
 
     async def run(self, lock_inode: int | None = None) -> None:
         """Serve until told or left alone. `lock_inode`: end also when the lock file is no longer this one."""
@@ -92,9 +95,9 @@ class Consumer:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self._leave_at = loop.time() + self.pace.alone_s
-        with ThreadPoolExecutor(1, "commit") as commits, ThreadPoolExecutor(1, "roll") as rolls:
+        with ThreadPoolExecutor(1, "commit") as commits:
             committing = asyncio.create_task(self._commit_until_stopped(store, commits))
-            beating = asyncio.create_task(self._beat(store, commits, rolls, lock_inode))
+            beating = asyncio.create_task(self._beat(store, commits, lock_inode))
             try:
                 await self._stop.wait()
             finally:
@@ -107,7 +110,7 @@ class Consumer:
                 for client in self._clients:
                     client.cancel()
                 await asyncio.gather(*self._clients, return_exceptions=True)
-                await loop.run_in_executor(rolls, _roll, self.home)
+                await self._end_roller()
                 store.close()
                 if self.other:
                     self.other.close()
@@ -135,7 +138,7 @@ class Consumer:
             if answers:
                 await asyncio.gather(*answers, return_exceptions=True)
             self._clients.discard(me)
-            self._leave_at = max(self._leave_at if self._clients else 0.0, loop.time() + linger)
+            self._leave_at = loop.time() + linger
             writer.close()
 
     async def _answer(self, batch: Batch, writer: asyncio.StreamWriter) -> None:
@@ -200,9 +203,7 @@ class Consumer:
             self._other_down_until = time.monotonic() + self.pace.beat_s
             print(f"{_now()} online store: {error}", file=sys.stderr, flush=True)
 
-    async def _beat(
-        self, store: EventStore, commits: ThreadPoolExecutor, rolls: ThreadPoolExecutor, lock_inode: int | None
-    ) -> None:
+    async def _beat(self, store: EventStore, commits: ThreadPoolExecutor, lock_inode: int | None) -> None:
         loop = asyncio.get_running_loop()
         next_roll = loop.time() + self.pace.roll_s
         while True:
@@ -216,7 +217,20 @@ class Consumer:
                 next_roll = loop.time() + self.pace.roll_s
                 with contextlib.suppress(Unreachable):
                     await loop.run_in_executor(commits, store.advance, time.time_ns() // 1000)
-                await loop.run_in_executor(rolls, _roll, self.home)
+                await self._start_roller()
+
+    async def _start_roller(self) -> None:
+        if (self._roller and self._roller.returncode is None) or not _to_roll(self.home):
+            return
+        with contextlib.suppress(OSError):
+            self._roller = await asyncio.create_subprocess_exec(*_ROLL, str(self.home))
+
+    async def _end_roller(self) -> None:
+        """It may be stopped anywhere: whoever rolls next does its part again."""
+        if self._roller and self._roller.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._roller.terminate()
+            await self._roller.wait()
 
     def _homeless(self, lock_inode: int | None) -> bool:
         """Whether the home was deleted, or made anew, under this process."""
@@ -228,11 +242,11 @@ class Consumer:
             return True
 
 
-def _roll(home: Path) -> None:
-    try:
-        roll(home)
-    except OSError as error:
-        print(f"{_now()} rolling the logs: {error}", file=sys.stderr, flush=True)
+_ROLL = (sys.executable, "-m", "bentos.telemetry.roll", "--home")
+
+
+def _to_roll(home: Path) -> bool:
+    return any(s.final for folder in (home / "log").glob("*") if folder.is_dir() for s in segments(folder))
 
 
 def _now() -> str:
@@ -261,6 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         asyncio.run(Consumer(home, _other_store(settings)).run(os.fstat(lock).st_ino))
+        os.close(lock)  # the next one may start while this one rolls what its clients have left
+        if _to_roll(home):
+            subprocess.run([*_ROLL, str(home)], check=False)
     except StreamRecError as error:
         print(f"{_now()} {error}", file=sys.stderr)
         return error.exit_code

@@ -73,6 +73,7 @@ class EventsClient:
             except TimeoutError as error:
                 raise self._failed(f"the event consumer did not answer within {self._deadline_s:g} s") from error
             except ConnectionError:
+                await asyncio.sleep(_POLL_S)
                 continue  # it died: the next one is asked, until the deadline
             if reply.retry_after_s is not None:
                 raise Overloaded(reply.problem or "overloaded", retry_after_s=reply.retry_after_s)

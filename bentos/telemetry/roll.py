@@ -1,14 +1,17 @@
 """Segments to Parquet, and one reader over both. Any process may do it, at any time, and die in the middle.
 
+    python -m bentos.telemetry.roll --home .streamrec
     log/exposures/date=2026-11-22/<segment>.parquet
 
 The Parquet files are named after their segment and put in place before it is removed. So a second try writes the same
 files again, and a reader that has read a segment leaves its Parquet files out: no record is lost or counted twice.
 """
 
+import argparse
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -183,3 +186,22 @@ def parquet_files(folder: Path, since_us: int | None = None, until_us: int | Non
 
 def _within(timestamp_us: int, since_us: int | None, until_us: int | None) -> bool:
     return (since_us is None or timestamp_us >= since_us) and (until_us is None or timestamp_us < until_us)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bentos.telemetry.roll", description=__doc__.splitlines()[0])
+    parser.add_argument("--home", type=Path, required=True)
+    home = parser.parse_args(arguments).home
+    os.nice(10)  # it runs beside processes that answer requests
+    try:
+        rolled = roll(home)
+    except OSError as error:
+        print(f"rolling the logs of {home}: {error}", file=sys.stderr)
+        return 1
+    if rolled.corrupt or rolled.refused:
+        print(f"rolling the logs of {home}: {rolled}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
