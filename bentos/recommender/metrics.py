@@ -50,6 +50,13 @@ class Metrics:
         self.events = Counter("events", "Events by what became of them.", ("result",), **named)
         self.in_flight = Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named)
         self.queue = Gauge("compute_queue", "Jobs of the compute thread.", multiprocess_mode="livesum", **named)
+        self.ranking = Gauge(
+            "ranking_process",
+            "Batches and rows that the Ranking process has scored, and its largest batch.",
+            ("count",),
+            multiprocess_mode="livemax",
+            **named,
+        )
         self.records = Gauge(
             "records", "Exposure and context records so far.", ("log", "state"), multiprocess_mode="livesum", **named
         )

@@ -244,6 +244,9 @@ class Runtime:
         for name, counts in (("exposures", self._exposures.counts()), ("contexts", self._contexts.counts())):
             for state in ("written", "dropped", "errors", "queued"):
                 self.metrics.records.labels(name, state).set(getattr(counts, state))
+        if self._remotes:
+            for count in ("batches", "rows", "largest"):
+                self.metrics.ranking.labels(count).set(self._remotes.ranking.status.get(count, 0))
         for kind, version in self._pins.versions.items():
             self.metrics.info.labels(self.bento, kind, version).set(1)
 
@@ -305,6 +308,12 @@ class Runtime:
                     await asyncio.wait_for(self._funnel.recommend(query, self._store), RUNNERS_START_S)
 
     async def _refresh(self) -> None:
+        try:
+            await self._refresh_items()
+        finally:
+            self.observe()  # a scrape of another worker reads what this one last set
+
+    async def _refresh_items(self) -> None:
         """Fresh item features when there are any, and whether the store answers."""
         try:
             snapshot = await asyncio.to_thread(self._snapshots.read_item_snapshot, self._snapshot)

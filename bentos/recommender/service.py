@@ -119,18 +119,19 @@ class Ranking:
     def __init__(self, models: Models | None = None) -> None:
         _end_with_arbiter()
         self.models = models or _load(serving_settings(), ("dcn",))
-        self.batches = 0
-        self.requests_rows = 0
+        self.batches, self.rows, self.largest = 0, 0, 0
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
     def score(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         self.batches += 1
-        self.requests_rows += len(rows)
+        self.rows += len(rows)
+        self.largest = max(self.largest, len(rows))
         return _scores(self.models.ranker, rows)
 
     @bentoml.api
     async def status(self) -> dict[str, Any]:
-        return {**_status(self.models, "ranking"), "batches": self.batches, "rows": self.requests_rows}
+        counts = {"batches": self.batches, "rows": self.rows, "largest": self.largest}
+        return {**_status(self.models, "ranking"), **counts}
 
 
 @bentoml.service(name="Fallback", **RUNNER)

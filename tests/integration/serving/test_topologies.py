@@ -1,0 +1,132 @@
+"""The same bundles in one process and in four: the same slates; and what the four do when one is killed."""
+
+import asyncio
+import concurrent.futures
+import os
+import re
+import signal
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from registry.artifacts import open_bundle
+from tests.serving_processes import alive, answers, free_port, running, wait_until
+
+SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "0"]
+
+
+@pytest.fixture(scope="module")
+def distributed(world, tmp_path_factory):
+    with running([*SERVE, "--topology", "distributed"], tmp_path_factory.mktemp("distributed"), world) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def colocated(world, tmp_path_factory):
+    with running(SERVE, tmp_path_factory.mktemp("colocated"), world) as served:
+        yield served
+
+
+def test_two_hundred_users_get_the_same_slates_from_both(distributed, colocated):
+    def slate(served, user):
+        answer = served.recommend(user_id=f"u{user}", k=20, context={"country": "DE"})
+        return answer["degradation"], [(i["item_id"], round(i["score"], 4)) for i in answer["items"]]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        ours = list(pool.map(lambda user: slate(colocated, user), range(200)))
+        theirs = list(pool.map(lambda user: slate(distributed, user), range(200)))
+    assert {degradation for degradation, _ in ours} == {"full"}
+    assert ours == theirs
+
+
+def test_the_runners_are_processes_of_their_own_on_unix_sockets_only(distributed):
+    processes = distributed.document["processes"]
+    assert set(processes) == {"worker 1", "Retrieval", "Ranking", "Fallback"}
+    listening = {
+        name: [c for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        for name, pid in processes.items()
+    }
+    assert [name for name, sockets in listening.items() if sockets] == ["worker 1"]
+
+
+def test_killing_ranking_gives_the_next_rung_and_recovers(distributed):
+    assert distributed.recommend(user_id="u1")["ranked_by"] == "dcn"
+    before = distributed.ready()["components"]["ranking"]["state"]
+    os.kill(distributed.document["processes"]["Ranking"], signal.SIGKILL)
+    rungs = []
+
+    def recovered():
+        answer = distributed.recommend(user_id="u1", k=10)
+        assert len(answer["items"]) == 10
+        rungs.append((answer["degradation"], answer["ranked_by"]))
+        return len(set(rungs)) > 1 and rungs[-1] == ("full", "dcn")
+
+    wait_until(recovered, 60, "the ranker's return")
+    assert before == "healthy"
+    assert ("simple_ranking", "logistic") in rungs
+    assert set(rungs) == {("full", "dcn"), ("simple_ranking", "logistic")}
+
+
+def test_concurrent_requests_are_ranked_in_one_batch_and_score_as_they_do_alone(world, tmp_path):
+    port = free_port()
+    worker = ["-m", "bentos.recommender.worker", "--bundles", str(world), "--drain-s", "0"]
+    arguments = [*worker, "--service", "Ranking", "--port", str(port)]
+    schema = open_bundle(world / "ranking", "ranking").json("schema.json")
+    rng = np.random.default_rng(3)
+    requests = [rng.random((50, len(schema["columns"])), dtype=np.float32) for _ in range(32)]
+
+    async def rank(url):
+        from _bentoml_impl.client import RemoteProxy
+
+        from bentos.recommender.service import Ranking
+
+        client = RemoteProxy(url, service=Ranking, media_type="application/vnd.bentoml+pickle").to_async
+        alone = [await client.call("score", rows) for rows in requests]
+        before = await client.call("status")
+        together = await asyncio.gather(*(client.call("score", rows) for rows in requests))
+        after = await client.call("status")
+        await client.close()
+        return alone, together, before, after
+
+    with running(arguments, tmp_path / "home", world, f"http://127.0.0.1:{port}", STREAMREC_TOPOLOGY="distributed"):
+        alone, together, before, after = asyncio.run(rank(f"http://127.0.0.1:{port}"))
+    assert (before["batches"], before["largest"]) == (32, 50)
+    assert after["rows"] - before["rows"] == 32 * 50
+    assert after["batches"] - before["batches"] < 32
+    assert after["largest"] > 50
+    np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-6)
+
+
+def test_under_stock_bentoml_serve_a_killed_ranker_comes_back_and_a_killed_arbiter_leaves_nothing(world, tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    arguments = ["-m", "bentoml", "serve", "bentos.recommender.service:Recommender"]
+    with running(
+        [*arguments, "--host", "127.0.0.1", "--port", str(port)],
+        tmp_path / "home",
+        world,
+        url,
+        STREAMREC_TOPOLOGY="distributed",
+        STREAMREC_DEVICE="gpu",  # and there is none: the CPU ranks, with a warning
+    ) as served:
+        arbiter = psutil.Process(served.process.pid)
+        children = {p.pid: " ".join(p.cmdline()) for p in arbiter.children(recursive=True)}
+        (ranking,) = (pid for pid, line in children.items() if "--service-name Ranking" in line)
+        assert served.ready()["device"] == {"wanted": "gpu", "device": "cpu", "provider": "CPUExecutionProvider"}
+        assert "ranking on the CPU" in (tmp_path / "home" / "serve.log").read_text()
+        os.kill(ranking, signal.SIGKILL)
+        rungs = []
+
+        def recovered():
+            rungs.append(served.recommend(user_id="u1")["ranked_by"])
+            return "logistic" in rungs and rungs[-1] == "dcn"
+
+        wait_until(recovered, 60, "the ranker's return")
+        assert re.search(r"streamrec_recommendations_total\{.*logistic", httpx.get(f"{url}/metrics").text)
+        workers = [p.pid for p in arbiter.children(recursive=True) if "worker.service" in " ".join(p.cmdline())]
+        assert len(workers) == 4
+        arbiter.kill()
+        wait_until(lambda: not any(map(alive, workers)), why="the end of the workers")
+        assert not answers(url)

@@ -1,0 +1,114 @@
+"""Real serving processes over bundles made without training."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+TOKEN = "a-token-of-the-tests"
+START_S = 90.0
+
+
+def wait_until(condition, timeout_s=20.0, why="the condition"):
+    """What `condition` returns once it is true."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{why} did not come true within {timeout_s} s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def alive(pid: int) -> bool:
+    """Not gone and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
+    return False
+
+
+@dataclass
+class Served:
+    url: str
+    process: subprocess.Popen
+    home: Path
+    document: dict = field(default_factory=dict)
+
+    @property
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def recommend(self, **body) -> dict:
+        response = httpx.post(f"{self.url}/v1/recommendations", json=body, timeout=30)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def ready(self) -> dict:
+        return httpx.get(f"{self.url}/readyz", timeout=10).json()
+
+
+@contextlib.contextmanager
+def running(arguments: list[str], home: Path, bundles: Path, url: str | None = None, **env: str) -> Iterator[Served]:
+    """`python ARGUMENTS` until it is ready: it prints one JSON document (`serve --json`) or answers on `url`.
+
+    Deadlines are far away: a busy machine must not change the answers.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    log = (home / "serve.log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("STREAMREC_")},
+            "STREAMREC_HOME": str(home),
+            "STREAMREC_BUNDLES": str(bundles),
+            "STREAMREC_TOKEN": TOKEN,
+            "STREAMREC_DEADLINE_MS": "20000",
+            "STREAMREC_SOURCE_BUDGET_MS": "10000",
+            "BENTOML_HOME": str(home / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "True",
+            **env,
+        },
+    )
+    try:
+        if url is None:
+            line = process.stdout.readline()  # empty at the end of the process
+            assert line, (home / "serve.log").read_text()
+            document = json.loads(line)
+            yield Served(document["url"], process, home, document)
+        else:
+            wait_until(lambda: answers(url) or process.poll() is not None, START_S, f"{url} ready")
+            assert process.poll() is None, (home / "serve.log").read_text()
+            yield Served(url, process, home)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        log.close()

@@ -1,0 +1,111 @@
+import asyncio
+import json
+
+import pytest
+
+from bentos.recommender import openapi
+from bentos.recommender.entry import ROUTES, Entry
+from bentos.recommender.metrics import Metrics
+from contracts.errors import Overloaded
+
+
+class Runtime:
+    """Stands for bentos.recommender.runtime.Runtime where a test needs a state that a real one is rarely in."""
+
+    phase = "serving"
+    bento = "streamrec:test"
+
+    def __init__(self, recommend=None):
+        self.metrics = Metrics()
+        self.recommend = recommend
+
+
+def call(app, method="GET", path="/v1/openapi.json", body=b""):
+    """Status, headers and body of one request."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app({"type": "http", "method": method, "path": path, "headers": []}, receive, send))
+    headers = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(m.get("body", b"") for m in sent[1:])
+
+
+async def inner(scope, receive, send):
+    await send({"type": "http.response.start", "status": 299, "headers": []})
+    await send({"type": "http.response.body", "body": b"BentoML's"})
+
+
+def entry(runtime, **options):
+    return Entry(inner, lambda: runtime, **options)
+
+
+def test_what_is_not_ours_is_handed_on():
+    assert call(entry(None), path="/schema.json")[0] == 299
+    assert call(entry(None), path="/")[2] == b"BentoML's"
+
+
+def test_while_it_loads_it_lives_and_is_not_ready():
+    assert call(entry(None), path="/livez")[0] == 200
+    for path in ("/readyz", "/metrics", "/v1/openapi.json"):
+        status, headers, body = call(entry(None), path=path)
+        assert (status, headers["content-type"]) == (503, "application/problem+json")
+        assert headers["retry-after"] == "1"
+        assert json.loads(body)["status"] == 503
+
+
+def test_another_method_is_told_the_right_one():
+    status, headers, body = call(entry(Runtime()), method="GET", path="/v1/recommendations")
+    assert (status, headers["allow"]) == (405, "POST")
+    assert "POST" in json.loads(body)["detail"]
+
+
+def test_head_has_the_headers_and_no_body():
+    status, headers, body = call(entry(Runtime()), method="HEAD")
+    assert (status, body) == (200, b"")
+    assert int(headers["content-length"]) == len(openapi.document())
+
+
+def test_too_many_at_once_are_told_when_to_come_again():
+    status, headers, body = call(entry(Runtime(), max_in_flight=0))
+    assert (status, headers["retry-after"]) == (429, "1")
+    assert json.loads(body)["type"].endswith("overloaded")
+
+
+@pytest.mark.parametrize(("raised", "wanted"), [(RuntimeError("a secret"), 500), (Overloaded("nothing left"), 503)])
+def test_what_no_rung_could_answer_is_a_problem_document_with_its_request_id(raised, wanted):
+    async def recommend(*_):
+        raise raised
+
+    runtime = Runtime(recommend)
+    status, headers, body = call(entry(runtime), "POST", "/v1/recommendations", b'{"user_id": "u"}')
+    problem = json.loads(body)
+    assert (status, problem["status"], headers["content-type"]) == (wanted, wanted, "application/problem+json")
+    assert problem["request_id"] == headers["x-request-id"]
+    assert "secret" not in problem["detail"]
+    assert f'route="/v1/recommendations",status="{wanted}"'.encode() in runtime.metrics.render()
+
+
+def test_the_openapi_document_describes_every_route_and_method_and_each_reference_resolves():
+    document = json.loads(openapi.document())
+    assert {path: {m.upper() for m in methods} for path, methods in document["paths"].items()} == {
+        path: set(methods) for path, methods in ROUTES.items()
+    }
+    text = openapi.document().decode()
+    for name in document["components"]["schemas"]:
+        text = text.replace(f'"#/components/schemas/{name}"', '"found"')
+    assert "#/components" not in text
+
+
+def test_the_openapi_document_carries_the_limits_of_the_decoder():
+    schemas = json.loads(openapi.document())["components"]["schemas"]
+    request = schemas["RecommendationRequest"]
+    assert request["properties"]["k"]["maximum"] == 500
+    assert request["properties"]["exclude"]["maxItems"] == 10_000
+    assert request["properties"]["context"]["maxProperties"] == 32
+    assert request["additionalProperties"] is False
+    assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail", "request_id"}
