@@ -1,5 +1,6 @@
 """What made a model besides its data: the code and the installed packages."""
 
+import functools
 import hashlib
 import platform
 import subprocess
@@ -36,6 +37,7 @@ def code_state(root: Path | None = None) -> CodeState:
     return CodeState(commit or UNKNOWN, commit is None or changes is None or changes != "", _digest(root))
 
 
+@functools.cache
 def environment_lock() -> str:
     """Python, platform and every installed distribution, one `name==version` a line, sorted."""
     packages = {(d.metadata["Name"] or "").lower(): d.version for d in metadata.distributions()}
