@@ -6,5 +6,5 @@ from scipy.sparse import csr_matrix
 
 
 def fit(met: csr_matrix) -> NDArray[np.float64]:
-    """Score float64 [N]: number of different users with a positive event. met: [U, N], 1 where the user met the item."""
+    """Score float64 [N]: number of users with a positive event. met: [U, N], 1 where the user met the item."""
     return np.asarray(met.sum(axis=0), np.float64).ravel()
