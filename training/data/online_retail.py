@@ -13,6 +13,7 @@ does not have is derived, never from who bought what:
 """
 # ruff: noqa: S608  SQL is made of our own names
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,7 +159,8 @@ def _read_lines(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Table `lines`: one row an invoice line, typed, with `row` (from 0) and `why` it is left out (or null)."""
     kind = file_kind(path)
     if path.suffix == ".csv" and kind == "a file of another format":
-        source = f"read_csv({text(str(path))}, all_varchar = true, parallel = false)"
+        encoding = "utf-8" if _is_utf8(path) else "latin-1"
+        source = f"read_csv({text(str(path))}, header = true, all_varchar = true, encoding = '{encoding}')"
     elif kind == "a Parquet file":
         source = f"read_parquet({text(str(path))})"
     else:
@@ -183,6 +185,18 @@ def _read_lines(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             FROM {source})
         """
     )
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        try:
+            while chunk := file.read(1 << 20):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _column(path: Path, described: dict[str, str], spellings: tuple[str, ...]) -> str:

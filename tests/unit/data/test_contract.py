@@ -325,7 +325,7 @@ def test_column_names_and_values_with_quotes_are_just_text(make, now_us):
     assert validate_folder(folder, now_us=now_us).ok
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ids=st.lists(st.one_of(st.none(), st.text(max_size=300)), min_size=1, max_size=8),
     values=st.lists(st.one_of(st.none(), st.floats()), min_size=8, max_size=8),
