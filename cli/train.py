@@ -55,7 +55,7 @@ def train(
     """
     settings = load_settings()
     until_us = None if until is None else moment_us(until, "--until")
-    _quiet()
+    _tame_libraries()
     from training.pipeline import train as run
 
     with progress_display() as progress:
@@ -102,7 +102,7 @@ def evaluate(
     to_us = None if to is None else moment_us(to, "--to")
     if to_us is not None and to_us <= from_us:
         raise UsageError(f"--to {to} is not after --from {start}")
-    _quiet()
+    _tame_libraries()
     from training.pipeline import evaluate as run
 
     with progress_display() as progress:
@@ -199,13 +199,16 @@ def progress_display() -> "Iterator[Progress]":
         yield progress
 
 
-def _quiet() -> None:
-    """Libraries that write to the terminal what nobody asked for."""
+def _tame_libraries() -> None:
+    """Before torch is imported: threads that sleep while they wait, and no words that nobody asked for."""
     import logging
     import warnings
 
+    # OpenMP threads spin by default: on a machine that does other work as well, a training took nine times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"copyreg|torch\..*")
+    warnings.filterwarnings("ignore", message=r"Sparse (CSR tensor support|invariant checks)|Arrow output on a DB-API")

@@ -408,14 +408,14 @@ def _legal(name: str) -> str:
 
 def _parquet_schema(path: Path) -> str | None:
     """The columns in MLflow's words, so that the UI shows them; None when there is no such file."""
-    import pyarrow.parquet as pq
+    import pyarrow.dataset as ds
 
     if not path.exists():
         return None
     words = {"string": "string", "large_string": "string", "double": "double", "float": "float", "bool": "boolean"}
     columns = [
         {"type": words.get(str(f.type), "datetime" if "timestamp" in str(f.type) else "string"), "name": f.name}
-        for f in pq.read_schema(path)
+        for f in ds.dataset(path).schema  # a file, or a snapshot's folder of monthly files
     ]
     return json.dumps({"mlflow_colspec": columns})
 
