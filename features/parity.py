@@ -35,7 +35,8 @@ from features.resolve import resolve, resolve_items
 from features.streaming import Decayed, positive_weight
 
 DAY_US = items.DAY_US
-FAILED_RUNS = 0.3  # share of daily materialisations that do not happen
+FAILED_RUNS = 0.2  # share of daily materialisations that do not happen
+OUTAGE_D = 3  # and once so many in a row, longer than a user feature lives
 ITEMS_A_MOMENT = 50
 
 
@@ -83,7 +84,8 @@ def parity(
         pairs = _draw(log, moments, random)
     with open_log(folder, user_ids=sorted({user for user, _ in pairs})) as log:
         runs = _runs(log, random)
-        _compare_users(log, store, pairs, runs, result, progress)
+        with asyncio.Runner() as loop:
+            _compare_users(log, store, loop, pairs, runs, result, progress)
     with open_log(folder) as log:
         _compare_items(log, store, -(-moments // ITEMS_A_MOMENT), random, result)
     return result
@@ -107,12 +109,15 @@ def _runs(log: Log, random: np.random.Generator) -> list[int]:
     first, last = log.span_us()
     days = list(range(first // DAY_US * DAY_US, last + 2 * DAY_US, DAY_US))
     kept = random.random(len(days)) >= FAILED_RUNS
+    out_from = int(random.integers(0, max(1, len(days) - OUTAGE_D)))
+    kept[out_from : out_from + OUTAGE_D] = False
     return [day for day, keep in zip(days, kept, strict=True) if keep]
 
 
 def _compare_users(
     log: Log,
     store: OnlineStore,
+    loop: asyncio.Runner,
     pairs: Sequence[tuple[str, int]],
     runs: Sequence[int],
     result: Parity,
@@ -142,10 +147,11 @@ def _compare_users(
         until = streamed
         while until < len(events) and events[until][3] < at:
             until += 1
-        store.append_interactions([(e[0], Interaction(*e[1:])) for e in events[streamed:until]])
-        streamed = until
+        if until > streamed:
+            store.append_interactions([(e[0], Interaction(*e[1:])) for e in events[streamed:until]])
+            streamed = until
         store.advance_watermark(at)
-        online = resolve(asyncio.run(store.read_user(user)), at)
+        online = resolve(loop.run(store.read_user(user)), at)
         truth = resolve(offline[number], at)
         result.user_moments += 1
         result.stale.update(online.stale)

@@ -165,7 +165,7 @@ class SqliteStore:
             raise self._away(error) from error
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA synchronous = {'FULL' if file == EVENTS_DB else 'NORMAL'}")
+            db.execute("PRAGMA synchronous = NORMAL")  # all of this can be computed again; events are the consumer's
             db.execute("BEGIN IMMEDIATE")
             if file == EVENTS_DB:
                 create_streaming_tables(db)

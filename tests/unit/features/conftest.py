@@ -84,7 +84,7 @@ def world(write: Write) -> Path:
     rows: list[Row] = []
     for _ in range(900):
         user, item = f"u{random.integers(12)}", f"i{random.integers(9)}"
-        at = int(random.integers(3 * DAY, 24 * DAY)) // MINUTE * MINUTE  # whole minutes: some events share a moment
+        at = int(random.integers(3 * DAY, 24 * DAY)) // HOUR * HOUR  # whole hours: some events share a moment
         event = str(random.choice(["impression", "click", "purchase", "rating", "completion"]))
         value = {"rating": float(random.integers(1, 6)), "completion": float(random.random())}.get(event)
         rows.append((user, item, at, event, value))
