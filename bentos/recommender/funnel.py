@@ -10,7 +10,7 @@ is not to be had in time, `lowest` answers from lists that are there already.
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -134,6 +134,7 @@ class Funnel:
         early_query = replace(query, deadline=early_until)
         early_names = self._names(needs_session=False)
         early = asyncio.ensure_future(self._retrieve(early_names, early_query, known, trace))
+        early.add_done_callback(_noticed)
         try:
             request.state = await self._read(request, store, whole * self.config.store_share)
             with trace.stage("hydrate"):
@@ -337,36 +338,62 @@ class Funnel:
         """
         return self._lowest(_Request(query, state=state), why)
 
-    def _lowest(self, request: _Request, why: str) -> Slate:
-        query, state = request.query, request.state
-        request.notes.append(f"no computed slate: {why}")
-        request.brought, request.dropped, request.union = {}, {}, 0
+    def _lowest(self, failed: _Request, why: str) -> Slate:
+        """A computation that was given up on may still be writing to `failed`: only what it had is taken over."""
+        query, state = failed.query, failed.state
+        notes = [*failed.notes, f"no computed slate: {why}"]
+        request = _Request(query, failed.trace, state, failed.stale, notes)
         user = self._hydrate.known(query)
         if state is not None:
             try:
                 user = self._hydrate.resolve(query, user, state)
             except Exception as error:
-                request.notes.append(f"hydrate: {error!r}")
-        with request.trace.stage("ladder"):
-            for ready in self.lists.best_first(query, None if state is None else state.precomputed):
-                slate = self._from_list(request, user, ready.ranked_by, ready.candidates)
-                if slate is not None:
-                    return slate
+                notes.append(f"hydrate: {error!r}")
+        rungs: tuple[tuple[RankedBy, Callable[[], Candidates | None]], ...] = (
+            ("batch", lambda: self._batch(state)),
+            ("cached", lambda: self.lists.cached(query.user_id)),
+            ("popularity", lambda: self._popular(query, user)),
+        )
+        for name, listed in rungs:
+            try:
+                with request.trace.stage(f"ladder.{name}"):
+                    slate = self._from_list(request, user, name, listed())
+            except Exception as error:
+                notes.append(f"{name}: {error!r}")
+                continue
+            if slate is not None:
+                return slate
         if not self.lists:
             raise Overloaded(f"nothing can be served: {why}, and there is no popularity list")
-        request.notes.append("every item is excluded, seen or not allowed")
+        notes.append("every item is excluded, seen or not allowed")
         return self._slate(request, user, self._merge({}), "popularity", [])
 
-    def _from_list(self, request: _Request, user: User, ranked_by: RankedBy, listed: Candidates) -> Slate | None:
+    def _batch(self, state: UserState | None) -> Candidates | None:
+        listed = None if state is None else state.precomputed
+        return None if listed is None else self.lists.batch(listed)
+
+    def _popular(self, query: Query, user: User) -> Candidates:
+        """At least k allowed items where there are so many; reads no further into the list than that asks for."""
+        n = 2 * (query.k + len(query.exclude) + len(user.seen)) + 100
+        while True:
+            listed = self.lists.popularity(query, n)
+            allowed = keep_allowed(self.filters, query, user, listed)[0]
+            if len(allowed) >= query.k or len(listed) < n:
+                return listed
+            n *= 8
+
+    def _from_list(self, request: _Request, user: User, ranked_by: RankedBy, listed: Candidates | None) -> Slate | None:
+        """None: there is no such list, or nothing of it may be shown. A short one is filled from popularity."""
         query = request.query
+        if listed is None:
+            return None
         allowed, request.dropped, notes = keep_allowed(self.filters, query, user, listed)
+        request.notes += notes
         if not len(allowed):
-            request.notes += notes
             return None
         if len(allowed) < query.k and ranked_by != "popularity":
-            more, _, _ = keep_allowed(self.filters, query, user, self.lists.popularity(query, 10_000))
+            more = keep_allowed(self.filters, query, user, self._popular(query, user))[0]
             allowed = followed_by(allowed, more)
-        request.notes += notes
         # Lists of the batch and cached rungs had their promotion when they were made.
         rerankers = [r for r in self.rerankers if r.name != "promote" or ranked_by == "popularity"]
         shown, decisions = self._rerank(request, allowed, rerankers)
@@ -464,6 +491,12 @@ class Funnel:
         some = bool(self.retrieval.sources) or self._remote_retrieval is not None
         best = ("full" if ranker else "simple_ranking") if some else "popularity"
         return {"problems": dict(self.models.problems), "best": best, "provider": self.models.provider}
+
+
+def _noticed(task: "asyncio.Future[Any]") -> None:
+    """Take note of an error that nobody will await: the request may have ended before."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _seconds(seconds: float) -> float | None:

@@ -6,8 +6,7 @@ holds on every rung.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,6 @@ from bentos.recommender.models import Models
 from bentos.recommender.types import Candidates, Query
 from contracts.serving import SOURCES, Degradation, RankedBy
 from features.online.base import PrecomputedList
-
-LISTS: tuple[RankedBy, ...] = ("batch", "cached", "popularity")
 
 
 def rung(ranked_by: RankedBy, stale: Sequence[str]) -> Degradation:
@@ -29,14 +26,6 @@ def rung(ranked_by: RankedBy, stale: Sequence[str]) -> Degradation:
             return "simple_ranking"
         case "dcn":
             return "stale_features" if stale else "full"
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A list that is there already, best first."""
-
-    ranked_by: RankedBy
-    candidates: Candidates
 
 
 class Lists:
@@ -60,16 +49,14 @@ class Lists:
         if len(self._last) > self._capacity:
             self._last.popitem(last=False)
 
-    def best_first(self, query: Query, precomputed: PrecomputedList | None) -> Iterator[Ready]:
-        """What there is for this request, each rung followed by popularity so that a short list is filled."""
-        if precomputed is not None and precomputed.item_ids:
-            rows = self._index.lookup_many(precomputed.item_ids)
-            known = rows >= 0
-            yield Ready("batch", _listed(rows[known], np.asarray(precomputed.scores, np.float32)[known]))
-        if query.user_id in self._last:
-            yield Ready("cached", self._last[query.user_id])
-        if self:
-            yield Ready("popularity", self.popularity(query, len(self._overall)))
+    def batch(self, precomputed: PrecomputedList) -> Candidates:
+        """A published list, without items that this catalogue does not know."""
+        rows = self._index.lookup_many(precomputed.item_ids)
+        known = rows >= 0
+        return _listed(rows[known], np.asarray(precomputed.scores, np.float32)[known])
+
+    def cached(self, user_id: str) -> Candidates | None:
+        return self._last.get(user_id)
 
     def popularity(self, query: Query, n: int) -> Candidates:
         """The first `n` of the request's country, then of all."""

@@ -110,7 +110,7 @@ def test_a_source_whose_files_are_gone_is_a_named_problem(name: str, tmp_path: P
         "content": "content_prior.npy",
         "trending": "trending.npy",
     }
-    folders = write_world(tmp_path, users=5, items=60)
+    folders = write_world(tmp_path, users=2, items=30)
     (folders["retrieval"] / files[name]).unlink()
     models = load_models(folders)
     assert set(sources(models)) == set(SOURCES) - {name}

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from contracts.rules import Relaxable
 
 FRESH, CREATOR = 1, 2  # bits of an item's type
-# The sets of types whose room is summed: the seven non-empty subsets of {fresh, creator, both}, then all four types.
-SUBSETS = tuple(tuple(t for t in (1, 2, 3) if bits >> (t - 1) & 1) for bits in range(1, 8))
-GROUPS = (*SUBSETS, (0, 1, 2, 3))
-ALL = len(GROUPS) - 1
+# Sums are kept over sets of types: the seven non-empty subsets of {fresh, creator, both}, then all four types.
+GROUPS = ((1,), (2,), (1, 2), (3,), (1, 3), (2, 3), (1, 2, 3), (0, 1, 2, 3))
+GROUPS_OF = tuple(tuple(g for g, group in enumerate(GROUPS) if kind in group) for kind in range(4))
+MEMBER = np.array([[kind in group for group in GROUPS] for kind in range(4)], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Room:
     """What can still be chosen: items left by category and type, capacity left by category, sums over both."""
 
     def __init__(self, counts: NDArray[np.int64], cap: int) -> None:
-        sums = np.stack([counts[:, list(group)].sum(axis=1) for group in GROUPS], axis=1)
+        sums = counts @ MEMBER
         self._items: list[list[int]] = sums.tolist()
         self.cap = [cap] * len(counts)
         self._room: list[int] = np.minimum(sums, cap).sum(axis=0).tolist()
@@ -45,24 +45,21 @@ class _Room:
 
     def take(self, category: int, kind: int) -> None:
         """Choose one item."""
-        items, cap = self._items[category], self.cap[category]
-        for g, group in enumerate(GROUPS):
-            before = min(cap, items[g])
-            if kind in group:
-                items[g] -= 1
-            self._room[g] += min(cap - 1, items[g]) - before
-        self.cap[category] -= 1
-        self._both -= kind == 3
+        self._move(category, kind, 1)
 
     def give_back(self, category: int, kind: int) -> None:
-        items, cap = self._items[category], self.cap[category]
-        for g, group in enumerate(GROUPS):
-            before = min(cap, items[g])
-            if kind in group:
-                items[g] += 1
-            self._room[g] += min(cap + 1, items[g]) - before
-        self.cap[category] += 1
-        self._both += kind == 3
+        self._move(category, kind, -1)
+
+    def _move(self, category: int, kind: int, n: int) -> None:
+        items, cap, room = self._items[category], self.cap[category], self._room
+        before = [cap if cap < count else count for count in items]
+        for g in GROUPS_OF[kind]:
+            items[g] -= n
+        cap -= n
+        for g, count in enumerate(items):
+            room[g] += (cap if cap < count else count) - before[g]
+        self.cap[category] = cap
+        self._both -= n * (kind == 3)
 
     def too_small(self, places: int, fresh: int, creator: int) -> bool:
         """True: the floors do not fit into the places, whatever the categories."""
@@ -70,12 +67,21 @@ class _Room:
 
     def completes(self, places: int, fresh: int, creator: int) -> bool:
         """True: `places` more items can be chosen, with at least `fresh` and `creator` of these kinds among them."""
-        room = self._room
-        if room[ALL] < places:
+        only_fresh, only_creator, either, both, with_fresh, with_creator, special, everything = self._room
+        if everything < places:
             return False
-        for both in range(min(max(fresh, creator), places) + 1):
-            need = (0, max(0, fresh - both), max(0, creator - both), both)
-            if sum(need) <= places and all(room[g] >= sum(need[t] for t in group) for g, group in enumerate(SUBSETS)):
+        for b in range(min(max(fresh, creator), places) + 1):
+            f, r = max(0, fresh - b), max(0, creator - b)
+            if (
+                f + r + b <= places
+                and f <= only_fresh
+                and r <= only_creator
+                and f + r <= either
+                and b <= both
+                and f + b <= with_fresh
+                and r + b <= with_creator
+                and f + r + b <= special
+            ):
                 return True
         return False
 
@@ -106,12 +112,15 @@ def _steps(rule: Relaxable, wanted: Targets, targets: Targets, places: int) -> l
     return [replace(targets, creator=n) for n in range(wanted.creator, -1, -1)]
 
 
-def choose(category: NDArray[np.int64], kind: NDArray[np.int64], places: int, targets: Targets) -> list[int]:
+def choose(
+    category: NDArray[np.int64], kind: NDArray[np.int64], counts: NDArray[np.int64], places: int, targets: Targets
+) -> list[int]:
     """Positions of a full window, ascending: at each step the first item with which it can still be completed.
 
-    category: int64 [K], from 0; kind: int64 [K], type bits; K ≥ places, best first; `targets` from `reachable`.
+    category: int64 [K], from 0; kind: int64 [K], type bits; K ≥ places, best first; counts: their `type_counts`;
+    `targets` from `reachable`.
     """
-    room = _Room(type_counts(category, kind), targets.cap)
+    room = _Room(counts, targets.cap)
     fresh, creator = targets.fresh, targets.creator
     chosen: list[int] = []
     hopeless: set[tuple[int, int]] = set()  # once an item cannot be completed, its like never can

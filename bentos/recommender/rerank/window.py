@@ -48,8 +48,9 @@ class Window:
             fresh=min(rules.fresh_floor, places, int(np.count_nonzero(fresh))),
             creator=min(rules.creator_floor, places, int(np.count_nonzero(creator))),
         )
-        targets = reachable(type_counts(category, kind), places, wanted, rules.relax)
-        chosen = choose(category, kind, places, targets)
+        counts = type_counts(category, kind)
+        targets = reachable(counts, places, wanted, rules.relax)
+        chosen = choose(category, kind, counts, places, targets)
         notes = tuple(_relaxed(wanted, targets))
         if chosen[-1] == places - 1:  # the best ones as they are
             return Reranked(candidates, notes=notes)

@@ -1,6 +1,7 @@
 """A start with missing, corrupt or unfit files: degraded, by name, and never a failure."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,18 @@ from features.online.base import UserState
 from registry.artifacts import KINDS, Kind, open_bundle, verify
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    write_world(folder, users=10, items=120)
+    return folder
+
+
 @pytest.fixture
-def folders(tmp_path: Path) -> Mapping[Kind, Path]:
-    return write_world(tmp_path, users=10, items=120)
+def folders(whole: Path, tmp_path: Path) -> Mapping[Kind, Path]:
+    """A copy that a test may break."""
+    shutil.copytree(whole, tmp_path / "world")
+    return {kind: tmp_path / "world" / kind for kind in KINDS}
 
 
 def run(folders: Mapping[Kind, Path | None], ask: Any, **options: Any) -> tuple[Any, Any]:

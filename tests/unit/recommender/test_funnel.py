@@ -163,7 +163,7 @@ def test_a_hanging_source_costs_the_rung_and_not_the_answer(models: Models, ask:
         let_go.set()
     assert slate.degradation == slate.ranked_by == "popularity"
     assert len(slate.item_ids) == 20
-    assert took < 1
+    assert took < 5  # not the 20 seconds that the source would take
     assert any("deadline" in note for note in slate.notes)
 
 
@@ -245,9 +245,9 @@ def test_a_safety_filter_that_raises_lets_nothing_through(models: Models, ask: A
 def test_without_the_store_the_answer_says_stale_features(
     error: Exception | None, models: Models, ask: Any, compute: Any
 ) -> None:
-    funnel = Funnel(models, default_rules(), config=PATIENT, compute=compute)
+    funnel = Funnel(models, default_rules(), config=replace(PATIENT, store_share=0.02), compute=compute)
     store = Store(error=error) if error else Store(delay_s=30)
-    slate = serve(funnel, ask(deadline=time.perf_counter() + (10 if error else 1)), store)
+    slate = serve(funnel, ask(deadline=time.perf_counter() + 10), store)
     assert slate.degradation == "stale_features"
     assert len(slate.item_ids) == 20
     assert any(note.startswith("online store") for note in slate.notes)

@@ -54,9 +54,10 @@ def test_the_window_breaks_no_more_than_brute_force_must_and_takes_the_best_item
     best = min(window for window, how in windows.items() if how == least)  # items are in order of score
 
     c, t = np.array(category, np.int64), np.array(kind, np.int64)
-    targets = reachable(type_counts(c, t), places, wanted, relax)  # type: ignore[arg-type]
+    counts = type_counts(c, t)
+    targets = reachable(counts, places, wanted, relax)  # type: ignore[arg-type]
 
-    assert tuple(choose(c, t, places, targets)) == best
+    assert tuple(choose(c, t, counts, places, targets)) == best
     assert (targets == wanted) == (not any(least))
     given_way = {
         "category_cap": targets.cap - wanted.cap,
@@ -69,9 +70,10 @@ def test_the_window_breaks_no_more_than_brute_force_must_and_takes_the_best_item
 def test_one_category_alone_breaks_the_cap_and_leaves_the_floors() -> None:
     kind = np.array([0, 0, 0, 0, 0, FRESH, FRESH, CREATOR])
     category = np.zeros(8, np.int64)
-    targets = reachable(type_counts(category, kind), 5, Targets(cap=3, fresh=2, creator=1), RULES)
+    counts = type_counts(category, kind)
+    targets = reachable(counts, 5, Targets(cap=3, fresh=2, creator=1), RULES)
     assert targets == Targets(cap=5, fresh=2, creator=1)
-    assert choose(category, kind, 5, targets) == [0, 1, 5, 6, 7]
+    assert choose(category, kind, counts, 5, targets) == [0, 1, 5, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_a_window_of_500_is_chosen_exactly() -> None:
     category, kind = rng.integers(0, 40, 500), rng.integers(0, 4, 500)
     counts = type_counts(category, kind)
     targets = reachable(counts, 300, Targets(cap=9, fresh=140, creator=150), RULES)
-    window = choose(category, kind, 300, targets)
+    window = choose(category, kind, counts, 300, targets)
     assert len(window) == len(set(window)) == 300
     assert np.bincount(category[window]).max() <= targets.cap
     assert (kind[window] & FRESH > 0).sum() >= targets.fresh
