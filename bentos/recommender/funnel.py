@@ -33,6 +33,7 @@ from bentos.recommender.slates import IdsBySource, digest_of, ids_of, source_nam
 from bentos.recommender.trace import Trace
 from bentos.recommender.types import Candidates, Query, Slate, SourceResult, User
 from contracts.errors import ArtifactError, Overloaded
+from contracts.exposures import FeatureUsed
 from contracts.rules import RulesDocument
 from contracts.serving import SOURCES, RankedBy
 from features.online.base import ItemSnapshot, OnlineStore, UserState
@@ -52,6 +53,7 @@ class _Request:
     trace: Trace = field(default_factory=Trace)
     state: UserState | None = None
     stale: tuple[str, ...] = ()
+    used: tuple[FeatureUsed, ...] = ()
     notes: list[str] = field(default_factory=list)
     brought: dict[str, SourceResult] = field(default_factory=dict)
     union: int = 0
@@ -266,7 +268,10 @@ class Funnel:
         request.notes += notes
         with trace.stage("rerank"):
             shown, decisions = self._rerank(request, ranked, self.rerankers)
-        request.stale += tuple(name for name in self.items.stale if name not in request.stale)
+        if self.models.retrieval is not None:
+            view = self.items.at(query.now_us)
+            request.stale += view.stale
+            request.used = (*user.used, *view.used)
         slate = self._slate(request, user, shown, ranked_by, decisions)
         return (
             replace(
@@ -325,7 +330,7 @@ class Funnel:
             notes=tuple(request.notes),
             stages_ms=request.trace.stages_ms,
             debug=debug,
-            used=(*user.used, *self.items.used),
+            used=request.used or user.used,
         )
 
     # --- the lower rungs, on the event loop --------------------------------------------------------------------------
@@ -342,7 +347,7 @@ class Funnel:
         """A computation that was given up on may still be writing to `failed`: only what it had is taken over."""
         query, state = failed.query, failed.state
         notes = [*failed.notes, f"no computed slate: {why}"]
-        request = _Request(query, failed.trace, state, failed.stale, notes)
+        request = _Request(query, failed.trace, state, failed.stale, notes=notes)
         user = self._hydrate.known(query)
         if state is not None:
             try:
@@ -453,7 +458,7 @@ class Funnel:
             context=query.context,
             now_us=query.now_us,
             catalogue=self.models.catalogue,
-            block=self.items.block(query.now_us),
+            block=self.items.at(query.now_us).block,
             item_embeddings=loaded.embeddings,
             brought=candidates.brought,
             query_embedding=candidates.vector,
@@ -476,8 +481,8 @@ class Funnel:
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     def set_items(self, snapshot: ItemSnapshot) -> None:
-        """Use these item features from now on. On the compute thread."""
-        self.items.set(snapshot)
+        """Use these item features from now on. On any thread: a pass over the catalogue, then a swap."""
+        self.items.set(snapshot, self.models.now_us())
 
     def warm(self) -> None:
         """Two requests through everything, so that the first real one does not pay for first uses."""

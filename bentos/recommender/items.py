@@ -1,6 +1,7 @@
 """The item side of the ranker's rows: the bundle's item features, overwritten by the newest snapshot of the store."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,29 @@ from features.resolve import resolve_items
 WALL_STEP_US = 60_000_000  # on the wall clock item ages move on once a minute
 
 
-class ItemTable:
-    """One block for all requests of a moment; a whole pass over the catalogue when the moment or the features change.
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """The item side as of one moment. stale: features that are too old and stand at their defaults."""
 
-    Belongs to the compute thread.
+    moment_us: int
+    block: ItemBlock
+    stale: tuple[str, ...]
+    used: tuple[FeatureUsed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What is known, before TTLs."""
+
+    version: str
+    columns: Mapping[str, NDArray[np.float32]]
+    timestamps_us: Mapping[str, int]
+
+
+class ItemTable:
+    """One view for all requests of a moment: a whole pass over the catalogue when the moment or the features change.
+
+    `at` belongs to the compute thread. `set` may run on any thread: it does its work first and swaps in one step.
     """
 
     def __init__(
@@ -29,30 +49,40 @@ class ItemTable:
         fixed_clock: bool,
     ) -> None:
         self._catalogue = catalogue
-        self._columns = dict(columns)
-        self._timestamps_us = dict.fromkeys(columns, timestamp_us)
         self._step_us = 1 if fixed_clock else WALL_STEP_US
-        self._block: tuple[int, ItemBlock] | None = None
-        self.version = ""
-        self.stale: tuple[str, ...] = ()
-        self.used: tuple[FeatureUsed, ...] = ()
+        self._now: tuple[_Columns, ItemView | None] = (
+            _Columns("", dict(columns), dict.fromkeys(columns, timestamp_us)),
+            None,
+        )
 
-    def set(self, snapshot: ItemSnapshot) -> None:
+    @property
+    def version(self) -> str:
+        """Of the snapshot in use; empty before the first."""
+        return self._now[0].version
+
+    def set(self, snapshot: ItemSnapshot, now_us: int) -> None:
         """Overwrite the snapshot's columns. Items that it does not know keep their defaults (NaN)."""
+        known = self._now[0]
         rows = self._catalogue.index.lookup_many(list(snapshot.item_ids))
-        known = rows >= 0
+        ours = rows >= 0
+        columns = dict(known.columns)
         for name, values in snapshot.columns.items():
-            column = np.full(len(self._catalogue), np.nan, np.float32)
-            column[rows[known]] = values[known]
-            self._columns[name] = column
-            self._timestamps_us[name] = snapshot.timestamps_us.get(name, 0)
-        self.version = snapshot.version
-        self._block = None
+            columns[name] = np.full(len(self._catalogue), np.nan, np.float32)
+            columns[name][rows[ours]] = values[ours]
+        stamps = {name: snapshot.timestamps_us.get(name, 0) for name in snapshot.columns}
+        fresh = _Columns(snapshot.version, columns, {**known.timestamps_us, **stamps})
+        self._now = fresh, self._view(fresh, now_us - now_us % self._step_us)
 
-    def block(self, now_us: int) -> ItemBlock:
+    def at(self, now_us: int) -> ItemView:
+        known, view = self._now
         moment = now_us - now_us % self._step_us
-        if self._block is None or self._block[0] != moment:
-            resolved = resolve_items(self._columns, self._timestamps_us, len(self._catalogue), moment)
-            self.stale, self.used = resolved.stale, resolved.used
-            self._block = moment, item_block(self._catalogue, {**self._columns, **resolved.columns}, moment)
-        return self._block[1]
+        if view is None or view.moment_us != moment:
+            view = self._view(known, moment)
+            if self._now[0] is known:  # else a snapshot came in between, with a view of its own
+                self._now = known, view
+        return view
+
+    def _view(self, known: _Columns, moment_us: int) -> ItemView:
+        resolved = resolve_items(known.columns, known.timestamps_us, len(self._catalogue), moment_us)
+        block = item_block(self._catalogue, {**known.columns, **resolved.columns}, moment_us)
+        return ItemView(moment_us, block, resolved.stale, resolved.used)

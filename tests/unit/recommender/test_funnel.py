@@ -267,7 +267,7 @@ def test_old_item_features_cost_the_rung_until_a_snapshot_comes(models: Models, 
     query = ask(now_us=later)
     assert funnel.run(query, UserState("u1")).degradation == "stale_features"
     before = funnel.run(query, UserState("u1")).digest
-    names = [f.name for f in funnel.items.used]
+    names = [f.name for f in funnel.items.at(later).used]
     columns = {name: np.linspace(0, 1, 200, dtype=np.float32) for name in names}
     ids = [f"i{row}" for row in range(199)] + ["unknown"]
     funnel.set_items(ItemSnapshot("s2", ids, columns, dict.fromkeys(names, later)))
