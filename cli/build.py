@@ -75,7 +75,7 @@ def containerize(
         str | None, typer.Option(help="In place of the Dockerfile's base image (buildah, podman).")
     ] = None,
     isolated: Annotated[
-        bool, typer.Option("--isolated", help="Host network, this machine's certificates and pip settings.")
+        bool, typer.Option("--isolated", help="Host network, this machine's certificates; chroot and vfs.")
     ] = False,
     opt: Annotated[list[str] | None, typer.Option(help="Passed on to the builder, as KEY=VALUE.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and stop.")] = False,

@@ -14,7 +14,6 @@ from registry.lineage import pinned_uris
 
 BACKENDS = ("docker", "podman", "buildah", "nerdctl")
 CERTIFICATES = Path("/etc/ssl/certs")
-PIP_CONF = Path("/etc/pip.conf")
 
 
 def backend_problem(backend: str) -> str | None:
@@ -69,7 +68,7 @@ def command(
     """The `bentoml containerize` command. base_image: stands in for the Dockerfile's own (buildah and podman).
 
     isolated: for a builder without user namespaces and bridges of its own (inside a container, a build machine):
-    host network, and this machine's certificates and pip settings, so that packages come from where they come here.
+    host network, and this machine's certificates.
     """
     bento = stored_bento(tag, home)
     words = [sys.executable, "-m", "bentoml", "containerize", bento.tag, "--backend", backend, "--image-tag", image]
@@ -81,9 +80,9 @@ def command(
         words += ["--opt", f"from={base_image}"]
     if isolated:
         words += ["--opt", "network=host"]
-        for path in (CERTIFICATES, PIP_CONF):
-            if backend in ("buildah", "podman") and path.exists():
-                words += ["--opt", f"volume={path}:{path}:ro"]
+        if backend in ("buildah", "podman") and CERTIFICATES.is_dir():
+            # One volume only: BentoML 1.4.39 joins several with colons into one that means nothing.
+            words += ["--opt", f"volume={CERTIFICATES}:{CERTIFICATES}:ro"]
     for option in options:
         words += ["--opt", option]
     return words

@@ -23,7 +23,8 @@ tar -C "$root" -cf "$root.tar" .
 container=$(buildah from scratch)
 buildah add --quiet "$container" "$root.tar" / >/dev/null
 # Both pip and uv trust the certificates that the system trusts: a mirror of one's own may need one of one's own.
-buildah config --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt --env UV_SYSTEM_CERTS=1 --env UV_NATIVE_TLS=1 \
-  --cmd bash "$container"
+certificates=/etc/ssl/certs/ca-certificates.crt
+buildah config --env SSL_CERT_FILE=$certificates --env PIP_CERT=$certificates --env UV_SYSTEM_CERTS=1 \
+  --env UV_NATIVE_TLS=1 --cmd bash "$container"
 buildah commit --quiet --rm "$container" "$name" >/dev/null
 echo "$name"
