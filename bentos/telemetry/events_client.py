@@ -17,8 +17,8 @@ from contracts.events import Event
 
 # The folder that holds the package `bentos`: the checkout, or a Bento's `src`.
 _ROOT = Path(__file__).resolve().parents[2]
-# A consumer that dies at once must not be started in a tight loop.
-_RESPAWN_S = 0.5
+# A consumer that cannot start must not be tried in a tight loop: the pause doubles with each failure.
+_RESPAWN_S, _RESPAWN_MAX_S = 0.5, 15.0
 _POLL_S = 0.02
 
 
@@ -31,14 +31,16 @@ class EventsClient:
         deadline_s: how long one `send` may take, starting a consumer included.
     """
 
-    def __init__(self, home: Path, *, online_store: str = "sqlite", deadline_s: float = 5.0) -> None:
+    def __init__(self, home: Path, *, online_store: str = "sqlite", deadline_s: float = 10.0) -> None:
         self._home = home.resolve()
         self._online_store = online_store
         self._deadline_s = deadline_s
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._spawned_at = float("-inf")
+        self._spawn_not_before = float("-inf")
+        self._failed_starts = 0
+        self._last_words = ""
         self._problem: str | None = None
         self._closed = False
 
@@ -105,9 +107,10 @@ class EventsClient:
             while not (self._connection and self._connection.alive):
                 self._connection = await _open(self._home)
                 if self._connection:
+                    self._failed_starts, self._last_words = 0, ""
                     break
                 if loop.time() >= deadline:
-                    raise self._failed(f"no event consumer answers for {self._home}{self._last_words()}")
+                    raise self._failed(f"no event consumer answers for {self._home}{self._last_words}")
                 self._spawn(loop.time())
                 await asyncio.sleep(_POLL_S)
             self._problem = None
@@ -115,11 +118,19 @@ class EventsClient:
 
     def _spawn(self, now: float) -> None:
         """Start a consumer unless ours is still starting. If another worker was faster, ours finds the lock taken."""
-        if self._child and self._child.poll() is None:
+        if self._child:
+            ended = self._child.poll()
+            if ended is None:
+                return
+            self._child = None
+            if ended:
+                self._failed_starts += 1
+                self._last_words = self._last_line()
+                pause = _RESPAWN_S * 2.0 ** min(self._failed_starts, 10)
+                self._spawn_not_before = now + min(pause, _RESPAWN_MAX_S)
+        if now < self._spawn_not_before:
             return
-        if now - self._spawned_at < _RESPAWN_S:
-            return
-        self._spawned_at = now
+        self._spawn_not_before = now + _RESPAWN_S
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         # In the environment and not in the arguments: a Redis URL may hold a password.
         environment = os.environ | {"PYTHONPATH": path, "STREAMREC_ONLINE_STORE": self._online_store}
@@ -137,10 +148,8 @@ class EventsClient:
         except OSError as error:
             raise self._failed(f"the event consumer cannot be started: {error}") from error
 
-    def _last_words(self) -> str:
-        """What a consumer that failed to start has said."""
-        if self._child is None or not self._child.poll():
-            return ""
+    def _last_line(self) -> str:
+        """What a consumer that could not start has said."""
         try:
             lines = output_path(self._home).read_text(errors="replace").strip().splitlines()
         except OSError:
