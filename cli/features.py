@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.moments import moment_us
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import Refused, UsageError
 
@@ -84,7 +85,8 @@ def materialize(
 
     settings = load_settings({"home": home})
     with open_log(data) as log:
-        moment = log.span_us()[1] + 1 if as_of is None else _moment(as_of, "--as-of")
+        given = moment_us(as_of, "--as-of")
+        moment = log.span_us()[1] + 1 if given is None else given
     plan = {"data": str(data), "as_of": _iso(moment), "online_store": settings.online_store, "home": str(settings.home)}
     if dry_run:
         emit({**plan, "dry_run": True}, as_json=as_json)
@@ -125,8 +127,8 @@ def backfill(
             name,
             data,
             target or Path(f"{name}.parquet"),
-            since_us=None if since is None else _moment(since, "--since"),
-            until_us=None if until is None else _moment(until, "--until"),
+            since_us=moment_us(since, "--since"),
+            until_us=moment_us(until, "--until"),
             every_us=int(every_hours * 3_600_000_000),
             progress=progress,
         )
@@ -214,20 +216,6 @@ def parity(
             f"{len(result.mismatches)} of {document['values']} values differ between online and offline: {names}",
             next_command=f"streamrec features parity --data {data} --seed {seed} --json",
         )
-
-
-def _moment(text: str, option: str) -> int:
-    """ISO 8601 → µs; without a zone it is UTC, as the data-set contract has it.
-
-    Raises:
-        UsageError: not a moment.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{option} is {text!r}: write a moment like 2011-07-06T11:22:00Z") from error
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return round(moment.timestamp() * 1_000_000)
 
 
 def _iso(moment_us: int) -> str:

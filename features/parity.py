@@ -82,10 +82,9 @@ def parity(
     result = Parity()
     with open_log(folder) as log:
         pairs = _draw(log, moments, random)
-    with open_log(folder, user_ids=sorted({user for user, _ in pairs})) as log:
+    with open_log(folder, user_ids=sorted({user for user, _ in pairs}), threads=1) as log:  # many small queries
         runs = _runs(log, random)
-        with asyncio.Runner() as loop:
-            _compare_users(log, store, loop, pairs, runs, result, progress)
+        asyncio.run(_compare_users(log, store, pairs, runs, result, progress))
     with open_log(folder) as log:
         _compare_items(log, store, -(-moments // ITEMS_A_MOMENT), random, result)
     return result
@@ -114,10 +113,9 @@ def _runs(log: Log, random: np.random.Generator) -> list[int]:
     return [day for day, keep in zip(days, kept, strict=True) if keep]
 
 
-def _compare_users(
+async def _compare_users(
     log: Log,
     store: OnlineStore,
-    loop: asyncio.Runner,
     pairs: Sequence[tuple[str, int]],
     runs: Sequence[int],
     result: Parity,
@@ -151,7 +149,7 @@ def _compare_users(
             store.append_interactions([(e[0], Interaction(*e[1:])) for e in events[streamed:until]])
             streamed = until
         store.advance_watermark(at)
-        online = resolve(loop.run(store.read_user(user)), at)
+        online = resolve(await store.read_user(user), at)
         truth = resolve(offline[number], at)
         result.user_moments += 1
         result.stale.update(online.stale)

@@ -57,7 +57,7 @@ def check_point_in_time(
     do = compute or (user_features if entity == "user" else item_features)
     leaks = []
     users_only, items_only = (mine, None) if entity == "user" else (None, mine)
-    with open_log(folder, user_ids=users_only, item_ids=items_only) as log:
+    with open_log(folder, user_ids=users_only, item_ids=items_only, threads=1) as log:
         for at in sorted(chosen.tolist()):
             entity_id, moment = rows[at]
             log.hide_from(moment)

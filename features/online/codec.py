@@ -41,6 +41,9 @@ class _StoredSnapshot(msgspec.Struct, frozen=True):
     timestamps_us: dict[str, int]
 
 
+# TypeError: text where bytes belong, as a hand in a SQLite file may leave it.
+_UNREADABLE = (ValueError, TypeError)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_float = msgspec.msgpack.Decoder(float).decode
 _decode_bytes = msgspec.msgpack.Decoder(bytes).decode
@@ -120,7 +123,7 @@ def encode_row(features: Mapping[str, tuple[int, bytes]]) -> bytes:
 def decode_row(blob: bytes, corrupt: Counter[str]) -> dict[str, tuple[int, bytes]]:
     try:
         return {name: (at, bytes(raw)) for name, (at, raw) in _decode_row(blob).items()}
-    except ValueError:
+    except _UNREADABLE:
         corrupt["user row"] += 1
         return {}
 
@@ -141,7 +144,7 @@ def encode_list(made: PrecomputedList) -> bytes:
 def decode_list(raw: bytes, corrupt: Counter[str]) -> PrecomputedList | None:
     try:
         s = _decode_list(raw)
-    except ValueError:
+    except _UNREADABLE:
         corrupt["precomputed list"] += 1
         return None
     if len(s.item_ids) != len(s.scores):
@@ -166,7 +169,7 @@ def user_state(
             continue
         try:
             value = decode_value(name, raw)
-        except ValueError:
+        except _UNREADABLE:
             corrupt[name] += 1
             continue
         if name == LAST_10:
@@ -196,7 +199,7 @@ def decode_snapshot(blob: bytes, corrupt: Counter[str]) -> ItemSnapshot | None:
     try:
         stored = _decode_snapshot(blob)
         columns = {name: np.frombuffer(c.data, dtype="<f4").reshape(c.shape) for name, c in stored.columns.items()}
-    except ValueError:
+    except _UNREADABLE:
         corrupt["item snapshot"] += 1
         return None
     if any(c.shape[0] != len(stored.item_ids) for c in columns.values()):

@@ -64,9 +64,9 @@ class SqliteStore:
             elif kind == 2:
                 try:
                     streamed = codec.decode_interactions(value)
-                except ValueError:
+                except (ValueError, TypeError):
                     self.corrupt["user_last_10_interactions"] += 1
-            else:
+            elif isinstance(value, int):
                 watermark = value
         return codec.user_state(user_id, features, streamed, precomputed, watermark, self.corrupt)
 
