@@ -19,10 +19,11 @@ import pyarrow.dataset as ds
 
 from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, REJECTS, USERS, DatasetConfig
 from contracts.errors import DataError, NotFound
-from training.data.engine import connect, quoted, text, write_query
+from training.data.engine import connect, parquet, quoted, text, write_query
 
 MAX_ID = 256
 MAX_EVENT = 64
+EARLIEST, LATEST = "1700-01-01 00:00:00+00", "2262-01-01 00:00:00+00"  # what nanoseconds in 64 bits can hold
 FUTURE_TOLERANCE_US = 5 * 60 * 1_000_000  # clocks of machines differ a little
 TABLES = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 ZONE = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
@@ -324,8 +325,13 @@ def _check_structure(path: Path, table: str, schema: pa.Schema) -> None:
             )
         raise DataError(f"{path}: column `{name}` is {kind}; it must be {_WANTED[column.kind]}")
     for name in schema.names:
-        if pa.types.is_nested(_plain(schema.field(name).type)):
-            raise DataError(f"{path}: column `{name}` is {schema.field(name).type}; columns hold one value a row")
+        kind = _plain(schema.field(name).type)
+        if not any(
+            is_kind(kind) for is_kind in (*_IS_KIND.values(), pa.types.is_timestamp, pa.types.is_date, pa.types.is_null)
+        ):
+            raise DataError(
+                f"{path}: column `{name}` is {kind}; a column holds one string, number, bool, date or time a row"
+            )
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -381,7 +387,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, path: Path, table: str, 
     connection.execute(
         f"CREATE VIEW {table}__base AS SELECT src.*, CASE {' '.join(cases)} END AS __reason FROM "
         f"(SELECT *, (file_index * 1000000000000 + file_row_number)::BIGINT AS __row "
-        f"FROM read_parquet({text(str(path))})) src"
+        f"FROM {parquet(path)}) src"
     )
 
 
@@ -397,6 +403,10 @@ def _time_cases(name: str, schema: pa.Schema, now_us: int | None) -> list[str]:
             f"WHEN NOT regexp_matches({column}::VARCHAR, {text(ZONE)}) THEN '{name}:timestamp_without_zone'",
         ]
         column = parsed
+    cases.append(
+        f"WHEN {column}::TIMESTAMPTZ NOT BETWEEN TIMESTAMPTZ '{EARLIEST}' AND TIMESTAMPTZ '{LATEST}' "
+        f"THEN '{name}:bad_timestamp'"
+    )
     if now_us is not None:
         cases.append(
             f"WHEN epoch_us({column}::TIMESTAMPTZ) > {now_us + FUTURE_TOLERANCE_US} THEN '{name}:future_timestamp'"
@@ -446,13 +456,23 @@ def _accepted_sql(table: str, schema: pa.Schema) -> str:
         if column.kind == "number" and name in schema.names:
             value = f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"
         parts.append(f"{value if column.default is None else f'coalesce({value}, {column.default})'} AS {quoted(name)}")
-    for name in sorted(set(schema.names) - COLUMNS[table].keys()):
-        kind = schema.field(name).type
-        parts.append(f"b.{quoted(name)}{'::VARCHAR' if pa.types.is_dictionary(kind) else ''} AS {quoted(name)}")
+    parts += [
+        f"b.{quoted(name)}{_cast(schema.field(name).type)} AS {quoted(name)}"
+        for name in sorted(set(schema.names) - COLUMNS[table].keys())
+    ]
     return (
         f"SELECT {', '.join(parts)} FROM {table}__base b "
         f"WHERE b.__reason IS NULL AND b.__row NOT IN (SELECT __row FROM {table}__twice)"
     )
+
+
+def _cast(kind: pa.DataType) -> str:
+    """Columns of the user's own keep their types, but for encodings that are a matter of storage."""
+    if pa.types.is_null(kind):
+        return "::VARCHAR"
+    if pa.types.is_decimal(_plain(kind)) or pa.types.is_float16(_plain(kind)):
+        return "::DOUBLE"
+    return "::VARCHAR" if pa.types.is_dictionary(kind) and _IS_KIND["string"](kind.value_type) else ""
 
 
 def _rejects_sql(table: str, schema: pa.Schema) -> str:

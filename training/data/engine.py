@@ -1,5 +1,6 @@
 """DuckDB with bounds: two threads, a memory limit, spilling to disk; its errors become ours."""
 
+import glob
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,12 @@ def connect(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def parquet(path: Path) -> str:
+    """SQL that reads a Parquet file, or a folder of them in the order of their names; `*` and `[` are no patterns."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    return f"read_parquet([{', '.join(text(glob.escape(str(file))) for file in files)}])"
 
 
 def quoted(name: str) -> str:

@@ -36,6 +36,8 @@ def publish(out: Path, origin: dict[str, Any]) -> Iterator[Path]:
         UsageError: `out` holds something that no command of ours made, or its parent cannot be written.
     """
     out = Path(os.path.abspath(out))
+    if out.is_symlink() and out.exists():
+        out = out.resolve()
     if not may_replace(out):
         raise UsageError(
             f"{out} exists and is not a data set that this command made",
@@ -66,10 +68,14 @@ _DISK_ERRORS = frozenset({5, 28, 30, 122})  # EIO, ENOSPC, EROFS, EDQUOT
 def _swap(partial: Path, out: Path) -> None:
     """Between the two renames there is no `out`; a kill there leaves the new data in nothing but the next run's way."""
     old = out.parent / f".{out.name}.old-{os.getpid()}"
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
+    except OSError as error:
+        raise UsageError(f"{out} changed while it was being written; is another run writing it too?") from error
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _remove_left_overs(out: Path) -> None:

@@ -6,6 +6,7 @@ release or its first rating, whichever came first. The category is the first gen
 """
 # ruff: noqa: S608  SQL is made of our own names
 
+import glob
 import shutil
 import zipfile
 import zlib
@@ -18,7 +19,7 @@ import duckdb
 from contracts.dataset import INTERACTIONS, ITEMS, REJECTS, USERS
 from contracts.errors import DataError, NotFound
 from training.data.contract import Report, checked, file_kind, write_accepted, write_rejects
-from training.data.engine import connect, text, write_query
+from training.data.engine import connect, parquet, text, write_query
 from training.data.folder import publish, write_config
 
 MAX_UNPACKED_BYTES = 8 << 30
@@ -226,7 +227,7 @@ def _write_stage(connection: duckdb.DuckDBPyConnection, layout: Layout, files: M
     """The raw rows under the contract's names; what is broken becomes null or NaN, for the contract to reject."""
     for role, name in layout.files.items():
         if name in files:
-            path = text(str(files[name]))
+            path = text(glob.escape(str(files[name])))
             connection.execute(f"CREATE VIEW {role} AS SELECT * FROM {_csv(path) if layout.csv else _lines(path)}")
     write_query(
         connection,
@@ -234,7 +235,7 @@ def _write_stage(connection: duckdb.DuckDBPyConnection, layout: Layout, files: M
         f"coalesce(try_cast(stars AS DOUBLE), 'nan'::DOUBLE) AS value FROM ({layout.ratings})",
         stage / INTERACTIONS,
     )
-    rated = text(str(stage / INTERACTIONS))
+    rated = parquet(stage / INTERACTIONS)
     write_query(
         connection,
         f"""

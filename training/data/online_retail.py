@@ -14,6 +14,7 @@ does not have is derived, never from who bought what:
 # ruff: noqa: S608  SQL is made of our own names
 
 import codecs
+import glob
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from contracts.dataset import INTERACTIONS, ITEMS, REJECTS, USERS
 from contracts.errors import DataError, NotFound
 from training.data import categories
 from training.data.contract import Rejected, Report, file_kind, too_many, validate_folder
-from training.data.engine import connect, quoted, text, write_query
+from training.data.engine import connect, parquet, quoted, text, write_query
 from training.data.folder import publish, write_config
 
 CONFIG = """\
@@ -160,9 +161,9 @@ def _read_lines(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     kind = file_kind(path)
     if path.suffix == ".csv" and kind == "a file of another format":
         encoding = "utf-8" if _is_utf8(path) else "latin-1"
-        source = f"read_csv({text(str(path))}, header = true, all_varchar = true, encoding = '{encoding}')"
+        source = f"read_csv({text(glob.escape(str(path)))}, header = true, all_varchar = true, encoding = '{encoding}')"
     elif kind == "a Parquet file":
-        source = f"read_parquet({text(str(path))})"
+        source = parquet(path)
     else:
         hint = "; unpack it first" if "archive" in kind else ""
         raise DataError(f"{path} is {kind}, not the Parquet or CSV file of Online Retail II{hint}")

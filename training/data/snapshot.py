@@ -10,6 +10,7 @@ deleting HOME works.
 """
 # ruff: noqa: S608  SQL is made of our own names
 
+import errno
 import hashlib
 import json
 import os
@@ -83,6 +84,13 @@ def take(folder: Path, home: Path, until_us: int | None = None, *, now_us: int |
         NotFound, DataError: the folder is no data set, breaks the contract, or has no row before `until_us`.
     """
     store = home.resolve() / SNAPSHOTS
+    try:
+        return _take(Path(folder), store, until_us, now_us)
+    except OSError as error:
+        raise DataError(f"the snapshot store {store} cannot be written: {error.strerror or error}") from error
+
+
+def _take(folder: Path, store: Path, until_us: int | None, now_us: int | None) -> Snapshot:
     parts = store / PARTS
     parts.mkdir(parents=True, exist_ok=True)
     _remove_left_overs(store)
@@ -234,7 +242,7 @@ def _link(
     try:
         (partial / INTERACTIONS).mkdir(parents=True)
         for name, (sha, _) in stored.items():
-            os.link(parts / f"{sha}.parquet", partial / name)
+            _link_or_copy(parts / f"{sha}.parquet", partial / name)
         (partial / CONFIG).write_text(settings)
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         for name in (CONFIG, RECORD):
@@ -246,3 +254,13 @@ def _link(
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _link_or_copy(part: Path, target: Path) -> None:
+    """Some file systems have no hard links; there a snapshot costs its size."""
+    try:
+        os.link(part, target)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}:
+            raise
+        shutil.copy(part, target)  # with its mode: read-only

@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,28 @@ def test_a_full_disk_is_a_data_error_that_says_so(tmp_path):
     with pytest.raises(DataError, match="No space left"), publish(tmp_path / "out", {}):
         raise OSError(28, os.strerror(28))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_a_result_of_ours_stays_a_link(tmp_path):
+    with publish(tmp_path / "real", {}) as folder:
+        (folder / "one").touch()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    with publish(tmp_path / "out", {}) as folder:
+        (folder / "two").touch()
+    assert (tmp_path / "out").is_symlink()
+    assert sorted(p.name for p in (tmp_path / "real").iterdir()) == [ORIGIN, "two"]
+
+
+def test_a_place_that_another_run_took_meanwhile_is_a_usage_error(tmp_path, monkeypatch):
+    real = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            target.mkdir()
+            (target / "theirs").touch()
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with pytest.raises(UsageError, match="another run"), publish(tmp_path / "out", {}):
+        pass
+    assert (tmp_path / "out" / "theirs").exists()

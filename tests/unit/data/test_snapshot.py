@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import stat
@@ -156,3 +157,37 @@ def test_users_come_along_sorted(make, tmp_path, now_us):
         taken.folder / "users.parquet",
         tmp_path / "home" / "snapshots" / "parts" / f"{taken.files['users.parquet']}.parquet",
     )
+
+
+def test_columns_of_any_kind_are_kept_and_verified(make, tmp_path, now_us):
+    own = {
+        "a_bool": pa.array([True, None] * 100),
+        "a_date": pa.array([1, None] * 100, pa.int32()).cast(pa.date32()),
+        "a_decimal": pa.array([1, None] * 100).cast(pa.decimal128(30, 2)),
+        "a_float": pa.array([1.5, None] * 100, pa.float32()),
+        "a_null": pa.nulls(200),
+        "a_time": pa.array([1, None] * 100).cast(pa.timestamp("ms")),
+        "a_word": pa.array(["x", None] * 100).dictionary_encode(),
+        "an_int": pa.array([1, None] * 100, pa.uint64()),
+    }
+    taken = take(make(log=own), tmp_path / "home", now_us=now_us)
+    taken.verify()
+    log = read.interactions(taken.folder)
+    assert log.column_names[5:] == list(own)
+    assert log["an_int"].to_pylist() == [1, None] * 100
+
+
+def test_a_file_system_without_hard_links_gets_copies(make, tmp_path, now_us, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    taken = take(make(), tmp_path / "home", now_us=now_us)
+    taken.verify()
+    assert stat.S_IMODE((taken.folder / "items.parquet").stat().st_mode) == 0o444
+
+
+def test_a_store_that_cannot_be_written_is_a_data_error_that_names_it(make, tmp_path, now_us):
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(DataError, match=r"snapshot store .* cannot be written"):
+        take(make(), tmp_path / "home", now_us=now_us)
