@@ -79,7 +79,7 @@ def running(arguments: list[str], home: Path, bundles: Path, url: str | None = N
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE if url is None else log,
         stderr=log,
         env={
             **{k: v for k, v in os.environ.items() if not k.startswith("STREAMREC_")},
@@ -110,5 +110,6 @@ def running(arguments: list[str], home: Path, bundles: Path, url: str | None = N
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        process.stdout.close()
+        if process.stdout:
+            process.stdout.close()
         log.close()

@@ -21,7 +21,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bentos.recommender.parent import end_with_parent
 
-HEADERS_TIMEOUT_S = 10.0  # from the connection to the end of the first request's headers
 KEEP_ALIVE_S = 75
 GRACEFUL_S = 10
 SERVICE = "bentos.recommender.service:Recommender"
@@ -30,13 +29,14 @@ log = logging.getLogger("streamrec.serving")
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection that sends no whole request header within `HEADERS_TIMEOUT_S` is closed."""
+    """A connection that has sent no whole request header after `headers_s` is closed."""
 
+    headers_s = 10.0
     _headers_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._headers_due = self.loop.call_later(HEADERS_TIMEOUT_S, transport.close)
+        self._headers_due = self.loop.call_later(self.headers_s, transport.close)
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
@@ -89,6 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--drain-s", type=float, default=1.0, help="how long /readyz is false before the listening ends"
     )
+    parser.add_argument("--headers-s", type=float, default=BoundedProtocol.headers_s, help="time a connection may take")
     return parser.parse_args()
 
 
@@ -121,6 +122,7 @@ def main() -> None:
         os.environ["STREAMREC_BUNDLES"] = str(arguments.bundles.resolve())
     service = _load(arguments.bento, arguments.service, json.loads(arguments.runners or "{}"))
     app = service.to_asgi(is_main=not arguments.service)
+    BoundedProtocol.headers_s = arguments.headers_s
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

@@ -11,11 +11,24 @@ import pytest
 
 from tests.serving_processes import TOKEN, free_port, running, wait_until
 
+pytestmark = pytest.mark.xdist_group("serving-entry")
+
 
 @pytest.fixture(scope="module")
 def served(world, tmp_path_factory):
     port = free_port()
-    arguments = ["-m", "bentos.recommender.worker", "--bundles", str(world), "--port", str(port), "--drain-s", "0"]
+    arguments = [
+        "-m",
+        "bentos.recommender.worker",
+        "--bundles",
+        str(world),
+        "--port",
+        str(port),
+        "--drain-s",
+        "0",
+        "--headers-s",
+        "2",
+    ]
     with running(arguments, tmp_path_factory.mktemp("home"), world, url=f"http://127.0.0.1:{port}") as served:
         yield served
 
@@ -169,3 +182,12 @@ def test_what_is_not_http_does_not_disturb_the_others(served):
         raw.sendall(b"\x16\x03\x01 not http\r\n\r\n")
         assert b"400" in raw.recv(4096)
     assert served.recommend(user_id="u1")["items"]
+
+
+def test_a_connection_that_never_ends_its_headers_is_closed_and_a_served_one_is_kept(served):
+    port = int(served.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as slow, served.http as kept:
+        assert kept.get("/livez").status_code == 200
+        slow.sendall(b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\n")
+        assert slow.recv(100) == b""
+        assert kept.get("/livez").status_code == 200

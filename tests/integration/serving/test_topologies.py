@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import json
 import os
 import re
 import signal
@@ -10,10 +11,13 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from _bentoml_impl.client import RemoteProxy
 
+from bentos.recommender.service import Ranking
 from registry.artifacts import open_bundle
 from tests.serving_processes import alive, answers, free_port, running, wait_until
 
+pytestmark = pytest.mark.xdist_group("serving-topologies")
 SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "0"]
 
 
@@ -51,6 +55,31 @@ def test_the_runners_are_processes_of_their_own_on_unix_sockets_only(distributed
     assert [name for name, sockets in listening.items() if sockets] == ["worker 1"]
 
 
+def test_concurrent_requests_are_ranked_in_one_batch_and_score_as_they_do_alone(distributed, world):
+    entry = psutil.Process(distributed.document["processes"]["worker 1"]).cmdline()
+    socket_of = json.loads(entry[entry.index("--runners") + 1])
+    schema = open_bundle(world / "ranking", "ranking").json("schema.json")
+    rng = np.random.default_rng(3)
+    requests = [rng.random((50, len(schema["columns"])), dtype=np.float32) for _ in range(32)]
+
+    async def rank():
+        Ranking.inject_config()
+        client = RemoteProxy(socket_of["Ranking"], service=Ranking).to_async
+        first = await client.call("status")
+        alone = [await client.call("score", rows) for rows in requests]
+        second = await client.call("status")
+        together = await asyncio.gather(*(client.call("score", rows) for rows in requests))
+        third = await client.call("status")
+        await client.close()
+        return alone, together, (first, second, third)
+
+    alone, together, (first, second, third) = asyncio.run(rank())
+    assert second["batches"] - first["batches"] == 32
+    assert third["rows"] - second["rows"] == 32 * 50
+    assert third["batches"] - second["batches"] < 32
+    np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-6)
+
+
 def test_killing_ranking_gives_the_next_rung_and_recovers(distributed):
     assert distributed.recommend(user_id="u1")["ranked_by"] == "dcn"
     before = distributed.ready()["components"]["ranking"]["state"]
@@ -67,36 +96,6 @@ def test_killing_ranking_gives_the_next_rung_and_recovers(distributed):
     assert before == "healthy"
     assert ("simple_ranking", "logistic") in rungs
     assert set(rungs) == {("full", "dcn"), ("simple_ranking", "logistic")}
-
-
-def test_concurrent_requests_are_ranked_in_one_batch_and_score_as_they_do_alone(world, tmp_path):
-    port = free_port()
-    worker = ["-m", "bentos.recommender.worker", "--bundles", str(world), "--drain-s", "0"]
-    arguments = [*worker, "--service", "Ranking", "--port", str(port)]
-    schema = open_bundle(world / "ranking", "ranking").json("schema.json")
-    rng = np.random.default_rng(3)
-    requests = [rng.random((50, len(schema["columns"])), dtype=np.float32) for _ in range(32)]
-
-    async def rank(url):
-        from _bentoml_impl.client import RemoteProxy
-
-        from bentos.recommender.service import Ranking
-
-        client = RemoteProxy(url, service=Ranking, media_type="application/vnd.bentoml+pickle").to_async
-        alone = [await client.call("score", rows) for rows in requests]
-        before = await client.call("status")
-        together = await asyncio.gather(*(client.call("score", rows) for rows in requests))
-        after = await client.call("status")
-        await client.close()
-        return alone, together, before, after
-
-    with running(arguments, tmp_path / "home", world, f"http://127.0.0.1:{port}", STREAMREC_TOPOLOGY="distributed"):
-        alone, together, before, after = asyncio.run(rank(f"http://127.0.0.1:{port}"))
-    assert (before["batches"], before["largest"]) == (32, 50)
-    assert after["rows"] - before["rows"] == 32 * 50
-    assert after["batches"] - before["batches"] < 32
-    assert after["largest"] > 50
-    np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-6)
 
 
 def test_under_stock_bentoml_serve_a_killed_ranker_comes_back_and_a_killed_arbiter_leaves_nothing(world, tmp_path):

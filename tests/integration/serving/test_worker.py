@@ -1,17 +1,22 @@
 """Starting, draining and ending of real processes."""
 
 import concurrent.futures
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import httpx
+import psutil
 import pytest
 
-from tests.serving_processes import alive, free_port, running, wait_until
+from tests.serving_processes import alive, running, wait_until
 
+pytestmark = pytest.mark.xdist_group("serving-worker")
 SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "0.5"]
 
 
@@ -75,36 +80,26 @@ def test_without_the_rankers_file_it_starts_degraded_says_so_and_stops_cleanly_o
         assert port_is_free(served.url)
 
 
-def test_killing_the_parent_leaves_no_orphan_and_no_held_port(world, tmp_path):
-    with running(SERVE, tmp_path / "home", world) as served:
-        (worker,) = served.document["processes"].values()
-        assert alive(worker)
+def test_a_killed_worker_is_replaced_and_a_killed_parent_leaves_no_orphan_and_no_held_port(world, tmp_path):
+    with running([*SERVE, "--workers", "2"], tmp_path / "home", world) as served:
+        first = served.document["processes"]
+        os.kill(first["worker 1"], signal.SIGKILL)
+
+        def replaced():
+            with contextlib.suppress(httpx.HTTPError):
+                return served.ready()["pid"] not in first.values()
+
+        wait_until(replaced, 60, "a new worker on the same port")
+        workers = [child.pid for child in psutil.Process(served.process.pid).children()]
+        assert len(workers) == 2
+        # Either worker answers for both: one sample, not one for each process.
+        assert httpx.get(f"{served.url}/metrics").text.count("\nstreamrec_in_flight ") == 1
         served.process.kill()
-        wait_until(lambda: not alive(worker), why="the end of the worker")
+        wait_until(lambda: not any(map(alive, workers)), why="the end of the workers")
         assert port_is_free(served.url)
 
 
-def test_a_worker_that_is_killed_is_replaced_on_the_same_port(world, tmp_path):
-    with running([*SERVE, "--workers", "2"], tmp_path / "home", world) as served:
-        wait_until(lambda: {served.ready()["pid"] for _ in range(5)}, why="both")
-        os.kill(served.document["processes"]["worker 1"], signal.SIGKILL)
-
-        def replaced():
-            try:
-                return served.ready()["pid"] not in served.document["processes"].values()
-            except httpx.HTTPError:
-                return False
-
-        wait_until(replaced, 60, "a new worker")
-        # Either worker answers for both.
-        before = httpx.get(f"{served.url}/metrics").text
-        assert before.count("streamrec_in_flight ") == 1
-
-
 def test_serve_says_what_to_do_about_a_taken_port_and_a_bento_that_is_not_there(world, tmp_path):
-    import subprocess
-    import sys
-
     def serve(*words, **env):
         return subprocess.run(
             [sys.executable, "-m", "cli", "serve", *words],
@@ -124,24 +119,3 @@ def test_serve_says_what_to_do_about_a_taken_port_and_a_bento_that_is_not_there(
         refused = serve("--port", str(port), STREAMREC_BUNDLES=str(world))
     assert (refused.returncode, str(port) in refused.stderr) == (5, True)
     assert "Traceback" not in missing.stderr + refused.stderr
-
-
-def test_a_connection_that_never_sends_its_headers_is_closed(world, tmp_path, monkeypatch):
-    from bentos.recommender import worker
-
-    assert worker.HEADERS_TIMEOUT_S <= 10
-    port = free_port()
-    arguments = ["-c", _WITH_SHORT_TIMEOUT, "--bundles", str(world), "--port", str(port), "--drain-s", "0"]
-    with (
-        running(arguments, tmp_path / "home", world, url=f"http://127.0.0.1:{port}"),
-        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
-    ):
-        raw.sendall(b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\n")
-        assert raw.recv(100) == b""
-
-
-_WITH_SHORT_TIMEOUT = """
-from bentos.recommender import worker
-worker.HEADERS_TIMEOUT_S = 0.3
-worker.main()
-"""
