@@ -1,87 +1,95 @@
 """The degradation ladder: full → stale_features → simple_ranking → batch → cached → popularity.
 
-The upper three are one computed slate, named by what it had to do without (`rung`). The lower three are lists that
-exist already: they need neither the compute thread nor a model, so they answer when everything else is stuck. Policy
-holds on every rung.
+The upper three are one computed slate, named by what it had to do without (`slates.rung`). The lower three are lists
+that exist already: they need neither the compute thread nor a model, so they answer when everything else is stuck.
+Policy holds on every rung.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bentos.recommender.models import Models
-from bentos.recommender.types import Candidates, Query
-from contracts.serving import SOURCES, Degradation, RankedBy
-from features.online.base import PrecomputedList
-
-
-def rung(ranked_by: RankedBy, stale: Sequence[str]) -> Degradation:
-    """The name of what an answer is: the worst thing that befell it."""
-    match ranked_by:
-        case "batch" | "cached" | "popularity":
-            return ranked_by
-        case "logistic" | "retrieval":
-            return "simple_ranking"
-        case "dcn":
-            return "stale_features" if stale else "full"
+from bentos.recommender.filtering import keep_allowed
+from bentos.recommender.inflight import InFlight
+from bentos.recommender.lists import Lists, followed_by
+from bentos.recommender.merge import merge
+from bentos.recommender.stages import Stages
+from bentos.recommender.types import Candidates, Query, Slate, User
+from contracts.errors import Overloaded
+from contracts.serving import RankedBy
+from features.online.base import UserState
 
 
-class Lists:
-    """The lower rungs for one process. Belongs to the event loop's thread."""
+class Ladder:
+    """The lower rungs. On the event loop."""
 
-    def __init__(self, models: Models, capacity: int) -> None:
-        self._index = models.index
-        self._overall = np.empty(0, np.int32) if models.fallback is None else models.fallback.popularity
-        self._by_country = {} if models.fallback is None else models.fallback.by_country
-        self._last: OrderedDict[str, Candidates] = OrderedDict()
-        self._capacity = capacity
+    def __init__(self, stages: Stages, lists: Lists) -> None:
+        self._stages = stages
+        self._lists = lists
 
-    def __bool__(self) -> bool:
-        """False: not even popularity is there."""
-        return len(self._overall) > 0
+    def lowest(self, failed: InFlight, why: str) -> Slate:
+        """batch → cached → popularity: the first that has anything to show.
 
-    def remember(self, user_id: str, slate: Candidates) -> None:
-        """Keep a user's last slate; the longest unused goes."""
-        self._last[user_id] = slate
-        self._last.move_to_end(user_id)
-        if len(self._last) > self._capacity:
-            self._last.popitem(last=False)
+        A computation that was given up on may still be writing to `failed`: only what it had is taken over.
 
-    def batch(self, precomputed: PrecomputedList) -> Candidates:
-        """A published list, without items that this catalogue does not know."""
-        rows = self._index.lookup_many(precomputed.item_ids)
-        known = rows >= 0
-        return _listed(rows[known], np.asarray(precomputed.scores, np.float32)[known])
+        Raises:
+            Overloaded: not even popularity is there.
+        """
+        query, state = failed.query, failed.state
+        notes = [*failed.notes, f"no computed slate: {why}"]
+        flight = InFlight(query, failed.trace, state, failed.stale, notes=notes)
+        user = self._stages.hydrate.known(query)
+        if state is not None:
+            try:
+                user = self._stages.hydrate.resolve(query, user, state)
+            except Exception as error:
+                notes.append(f"hydrate: {error!r}")
+        rungs: tuple[tuple[RankedBy, Callable[[], Candidates | None]], ...] = (
+            ("batch", lambda: self._batch(state)),
+            ("cached", lambda: self._lists.cached(query.user_id)),
+            ("popularity", lambda: self._popular(query, user)),
+        )
+        for name, listed in rungs:
+            try:
+                with flight.trace.stage(f"ladder.{name}"):
+                    slate = self._from_list(flight, user, name, listed())
+            except Exception as error:
+                notes.append(f"{name}: {error!r}")
+                continue
+            if slate is not None:
+                return slate
+        if not self._lists:
+            raise Overloaded(f"nothing can be served: {why}, and there is no popularity list")
+        notes.append("every item is excluded, seen or not allowed")
+        return self._stages.slate(flight, user, merge({}, {}, 0, 1.0), "popularity")
 
-    def cached(self, user_id: str) -> Candidates | None:
-        return self._last.get(user_id)
+    def _batch(self, state: UserState | None) -> Candidates | None:
+        listed = None if state is None else state.precomputed
+        return None if listed is None else self._lists.batch(listed)
 
-    def popularity(self, query: Query, n: int) -> Candidates:
-        """The first `n` of the request's country, then of all."""
-        local = self._by_country.get(query.context.get("country", ""))
-        items = self._overall[:n]
-        if local is not None and len(local):
-            both = np.concatenate([local, items])
-            items = both[np.sort(np.unique(both, return_index=True)[1])][:n]
-        return _listed(items, (1.0 / (1.0 + np.arange(len(items)))).astype(np.float32))
+    def _popular(self, query: Query, user: User) -> Candidates:
+        """At least k allowed items where there are so many; reads no further into the list than that asks for."""
+        n = 2 * (query.k + len(query.exclude) + len(user.seen)) + 100
+        while True:
+            listed = self._lists.popularity(query, n)
+            allowed = keep_allowed(self._stages.filters, query, user, listed)[0]
+            if len(allowed) >= query.k or len(listed) < n:
+                return listed
+            n *= 8
 
-
-def followed_by(candidates: Candidates, more: Candidates) -> Candidates:
-    """`candidates`, then those of `more` that are not among them, with scores below."""
-    new = ~np.isin(more.items, candidates.items)
-    lowest = np.float32(candidates.score.min()) if len(candidates) else np.float32(1)
-    tail = more.take(new)
-    return Candidates(
-        np.concatenate([candidates.items, tail.items]),
-        np.concatenate([candidates.retrieval, tail.retrieval * lowest]),
-        np.concatenate([candidates.by_source, tail.by_source]),
-        np.concatenate([candidates.brought, tail.brought]),
-        np.concatenate([candidates.score, tail.score * lowest]),
-    )
-
-
-def _listed(items: NDArray[np.int32], scores: NDArray[np.float32]) -> Candidates:
-    none = np.zeros((len(items), len(SOURCES)))
-    return Candidates(items, scores, none.astype(np.float32), none.astype(np.bool_), scores)
+    def _from_list(self, flight: InFlight, user: User, ranked_by: RankedBy, listed: Candidates | None) -> Slate | None:
+        """None: there is no such list, or nothing of it may be shown. A short one is filled from popularity."""
+        query = flight.query
+        if listed is None:
+            return None
+        allowed, flight.dropped, notes = keep_allowed(self._stages.filters, query, user, listed)
+        flight.notes += notes
+        if not len(allowed):
+            return None
+        if len(allowed) < query.k and ranked_by != "popularity":
+            more = keep_allowed(self._stages.filters, query, user, self._popular(query, user))[0]
+            allowed = followed_by(allowed, more)
+        # Lists of the batch and cached rungs had their promotion when they were made.
+        rerankers = [r for r in self._stages.rerankers if r.name != "promote" or ranked_by == "popularity"]
+        shown, decisions = self._stages.rerank(flight, allowed, rerankers)
+        slate = self._stages.slate(flight, user, shown, ranked_by, decisions)
+        return replace(slate, sources=tuple(names or ("popularity",) for names in slate.sources))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.types import Candidates
-from contracts.serving import SOURCES
+from contracts.serving import SOURCES, Degradation, RankedBy
 
 TOP = 50
 
@@ -46,3 +46,14 @@ def top_of(item_ids: Sequence[str], ranked: Candidates) -> tuple[tuple[str, floa
 def digest_of(ranked: Candidates) -> str:
     """SHA-256 over all ranked item rows and scores: two answers with the same digest ranked the same."""
     return hashlib.sha256(ranked.items.tobytes() + ranked.score.tobytes()).hexdigest()
+
+
+def rung(ranked_by: RankedBy, stale: Sequence[str]) -> Degradation:
+    """The name of what an answer is: the worst thing that befell it."""
+    match ranked_by:
+        case "batch" | "cached" | "popularity":
+            return ranked_by
+        case "logistic" | "retrieval":
+            return "simple_ranking"
+        case "dcn":
+            return "stale_features" if stale else "full"

@@ -103,8 +103,8 @@ def test_sources_that_need_no_session_run_while_the_store_is_read(models: Models
     early = ("graph", "content", "trending")
     done: set[str] = set()
     for name in early:
-        funnel.retrieval.sources[name] = Wrapped(
-            funnel.retrieval.sources[name], before=lambda: None, after=lambda name=name: done.add(name)
+        funnel.stages.retrieval.sources[name] = Wrapped(
+            funnel.stages.retrieval.sources[name], before=lambda: None, after=lambda name=name: done.add(name)
         )
 
     class Slow(Store):
@@ -133,7 +133,7 @@ def test_a_late_source_is_left_out_by_name_and_the_rest_answer(
 ) -> None:
     funnel = Funnel(models, default_rules(), config=FunnelConfig(source_budget_ms=200.0), compute=compute)
     funnel.warm()
-    funnel.retrieval.sources[name] = Wrapped(funnel.retrieval.sources[name], lambda: busy(0.25))
+    funnel.stages.retrieval.sources[name] = Wrapped(funnel.stages.retrieval.sources[name], lambda: busy(0.25))
     slate = serve(funnel, ask(deadline=time.perf_counter() + 10))
     assert len(slate.item_ids) == 20
     assert slate.degradation == "full"
@@ -144,7 +144,7 @@ def test_a_late_source_is_left_out_by_name_and_the_rest_answer(
 def test_a_failing_source_is_left_out_by_name(models: Models, ask: Any) -> None:
     funnel = Funnel(models, default_rules())
     for name in ("two_tower", "graph", "content"):
-        funnel.retrieval.sources[name] = Wrapped(funnel.retrieval.sources[name], lambda: 1 / 0)
+        funnel.stages.retrieval.sources[name] = Wrapped(funnel.stages.retrieval.sources[name], lambda: 1 / 0)
     slate = funnel.run(ask(), state())
     assert len(slate.item_ids) == 20
     assert set(slate.sources) == {("trending",)}
@@ -154,7 +154,9 @@ def test_a_failing_source_is_left_out_by_name(models: Models, ask: Any) -> None:
 def test_a_hanging_source_costs_the_rung_and_not_the_answer(models: Models, ask: Any, compute: Any) -> None:
     funnel = Funnel(models, default_rules(), compute=compute)
     let_go = threading.Event()
-    funnel.retrieval.sources["graph"] = Wrapped(funnel.retrieval.sources["graph"], lambda: let_go.wait(20))
+    funnel.stages.retrieval.sources["graph"] = Wrapped(
+        funnel.stages.retrieval.sources["graph"], lambda: let_go.wait(20)
+    )
     began = time.perf_counter()
     try:
         slate = serve(funnel, ask(deadline=began + 0.2))
@@ -235,7 +237,7 @@ def test_a_safety_filter_that_raises_lets_nothing_through(models: Models, ask: A
             raise OSError("blocklist is gone")
 
     funnel = Funnel(models, default_rules())
-    funnel.filters[0] = Broken()
+    funnel.stages.filters[0] = Broken()
     slate = funnel.run(ask(), state())
     assert slate.item_ids == ()
     assert any("filter flagged failed closed" in note for note in slate.notes)
@@ -267,14 +269,14 @@ def test_old_item_features_cost_the_rung_until_a_snapshot_comes(models: Models, 
     query = ask(now_us=later)
     assert funnel.run(query, UserState("u1")).degradation == "stale_features"
     before = funnel.run(query, UserState("u1")).digest
-    names = [f.name for f in funnel.items.at(later).used]
+    names = [f.name for f in funnel.stages.items.at(later).used]
     columns = {name: np.linspace(0, 1, 200, dtype=np.float32) for name in names}
     ids = [f"i{row}" for row in range(199)] + ["unknown"]
     funnel.set_items(ItemSnapshot("s2", ids, columns, dict.fromkeys(names, later)))
     after = funnel.run(query, UserState("u1"))
     assert after.degradation == "full"
     assert after.digest != before
-    assert funnel.items.version == "s2"
+    assert funnel.stages.items.version == "s2"
 
 
 def test_a_session_changes_the_slate_and_its_positives_are_not_shown_again(models: Models, ask: Any) -> None:
@@ -354,7 +356,7 @@ class Runners:
 
     async def retrieve(self, sources: tuple[str, ...], query: Query, user: User) -> Any:
         self.asked.append(sources)
-        return self._funnel.retrieval.retrieve(sources, query, user)
+        return self._funnel.stages.retrieval.retrieve(sources, query, user)
 
     async def score(self, rows: Any) -> Any:
         if self._ranking is not None:

@@ -1,0 +1,208 @@
+"""The stages of the request path in order, for one set of models. Native work: they belong to the compute thread."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.recommender import compose
+from bentos.recommender.compose import FunnelConfig
+from bentos.recommender.filtering import keep_allowed
+from bentos.recommender.hydrate import Hydrate
+from bentos.recommender.inflight import InFlight
+from bentos.recommender.items import ItemTable
+from bentos.recommender.merge import merge
+from bentos.recommender.models import Models
+from bentos.recommender.ranking import Given, rank
+from bentos.recommender.rerank.base import Reranker
+from bentos.recommender.retrieval import Retrieval
+from bentos.recommender.slates import IdsBySource, digest_of, ids_of, rung, source_names, top_of
+from bentos.recommender.types import Candidates, Query, Slate, User
+from contracts.errors import ArtifactError
+from contracts.rules import RulesDocument
+from contracts.serving import RankedBy
+from features.online.base import UserState
+from features.ranking import rows as ranking_rows
+
+RANKING_RESERVE_S = 2e-3  # with less time than this left the ranker is not begun
+
+
+class Stages:
+    def __init__(self, models: Models, rules: RulesDocument, config: FunnelConfig) -> None:
+        self.models = models
+        self.rules = rules
+        self.config = config
+        self.hydrate = Hydrate(models)
+        self.retrieval = Retrieval(models, rules, config)
+        self.filters = compose.filters(models, rules)
+        self.scorers = compose.scorers(models)
+        self.rerankers = compose.rerankers(models, rules)
+        loaded = models.retrieval
+        self.items = ItemTable(
+            models.catalogue,
+            {} if loaded is None else loaded.item_features,
+            0 if loaded is None else loaded.trained_until_us,
+            fixed_clock=models.clock == "log_end",
+        )
+
+    def gather(self, flight: InFlight, state: UserState) -> User:
+        """Hydrate, and ask all sources. The early ones know the user as while the store is being read."""
+        query = flight.query
+        known = self.hydrate.known(query)
+        early, late = (self.retrieval.names(needs_session=needs) for needs in (False, True))
+        flight.add(self.retrieval.retrieve(early, query, known, flight.trace))
+        with flight.trace.stage("hydrate"):
+            user = self.hydrate.resolve(query, known, state)
+        flight.stale = user.stale
+        flight.add(self.retrieval.retrieve(late, query, user, flight.trace))
+        return user
+
+    def second_hop(self, flight: InFlight, user: User) -> tuple[Slate, Candidates]:
+        """What needs the session, then all that follows."""
+        if time.perf_counter() > flight.query.deadline:
+            raise TimeoutError  # nobody waits for it any more
+        late = self.retrieval.names(needs_session=True)
+        flight.add(self.retrieval.retrieve(late, flight.query, user, flight.trace))
+        return self.conclude(flight, user, self.union(flight, user))
+
+    def union(self, flight: InFlight, user: User) -> Candidates:
+        """Merge, then filter. May be empty."""
+        with flight.trace.stage("merge"):
+            union = merge(flight.brought, self.config.quotas, self.config.total, self.config.agreement)
+            flight.union = len(union)
+        with flight.trace.stage("filter"):
+            allowed, flight.dropped, notes = keep_allowed(self.filters, flight.query, user, union)
+        flight.notes += notes
+        return allowed
+
+    def conclude(
+        self,
+        flight: InFlight,
+        user: User,
+        candidates: Candidates,
+        rows: NDArray[np.float32] | None = None,
+        given: Given | None = None,
+    ) -> tuple[Slate, Candidates]:
+        """Rank, re-rank, slate; and the candidates that are shown. rows, given: what was made elsewhere already.
+
+        Raises:
+            LookupError: there are no candidates.
+        """
+        if not len(candidates):
+            raise LookupError("no candidates")
+        ranked, ranked_by = self._rank(flight, user, candidates, rows, given or {})
+        with flight.trace.stage("rerank"):
+            shown, decisions = self.rerank(flight, ranked, self.rerankers)
+        if self.models.retrieval is not None:
+            view = self.items.at(flight.query.now_us)
+            flight.stale += view.stale
+            flight.used = (*user.used, *view.used)
+        slate = self.slate(flight, user, shown, ranked_by, decisions)
+        item_ids = self.models.catalogue.item_ids
+        brought = {name: result.items for name, result in flight.brought.items()}
+        return (
+            replace(
+                slate,
+                candidates=IdsBySource(item_ids, brought),
+                top=top_of(item_ids, ranked),
+                digest=digest_of(ranked),
+            ),
+            shown,
+        )
+
+    def _rank(
+        self, flight: InFlight, user: User, candidates: Candidates, rows: NDArray[np.float32] | None, given: Given
+    ) -> tuple[Candidates, RankedBy]:
+        query = flight.query
+        made = rows
+
+        def rows_once() -> NDArray[np.float32]:
+            nonlocal made
+            if made is None:
+                with flight.trace.stage("rows"):
+                    made = self.rows(query, user, candidates)
+            return made
+
+        until = query.deadline if math.isinf(query.deadline) else query.deadline - RANKING_RESERVE_S
+        with flight.trace.stage("rank"):
+            ranked, ranked_by, notes = rank(self.scorers, candidates, rows_once, given=given, deadline=until)
+        flight.notes += notes
+        return ranked, ranked_by
+
+    def rows(self, query: Query, user: User, candidates: Candidates) -> NDArray[np.float32]:
+        """What the rankers read, float32 [K, F].
+
+        Raises:
+            ArtifactError: the retrieval models are not there.
+        """
+        loaded = self.models.retrieval
+        if loaded is None:
+            raise ArtifactError("no retrieval models to make rows from")
+        known = loaded.graph_users is not None and user.row >= 0
+        return ranking_rows(
+            items=candidates.items,
+            retrieval=candidates.retrieval,
+            by_source=candidates.by_source,
+            history=user.history,
+            history_age_h=user.history_age_h,
+            features=user.features,
+            context=query.context,
+            now_us=query.now_us,
+            catalogue=self.models.catalogue,
+            block=self.items.at(query.now_us).block,
+            item_embeddings=loaded.embeddings,
+            brought=candidates.brought,
+            query_embedding=candidates.vector,
+            graph_items=loaded.graph_items,
+            graph_user=loaded.graph_users[user.row] if known and loaded.graph_users is not None else None,
+            n_seen=len(user.seen),
+        )
+
+    def rerank(
+        self, flight: InFlight, ranked: Candidates, rerankers: Sequence[Reranker]
+    ) -> tuple[Candidates, list[str]]:
+        """The first k after all re-rankers. One that fails, or that loses candidates, is skipped by name."""
+        decisions: list[str] = []
+        for stage in rerankers:
+            try:
+                done = stage.rerank(flight.query, ranked)
+                if len(done.candidates) != len(ranked):
+                    raise ValueError(f"{len(ranked)} candidates in, {len(done.candidates)} out")
+            except Exception as error:
+                flight.notes.append(f"re-ranker {stage.name} skipped: {error!r}")
+                continue
+            ranked = done.candidates
+            decisions += [f"{stage.name}: {decision}" for decision in done.decisions]
+            flight.notes += done.notes
+        return ranked.take(np.arange(min(flight.query.k, len(ranked)))), decisions
+
+    def slate(
+        self, flight: InFlight, user: User, shown: Candidates, ranked_by: RankedBy, decisions: Sequence[str] = ()
+    ) -> Slate:
+        item_ids = self.models.catalogue.item_ids
+        debug: dict[str, Any] | None = None
+        if flight.query.debug:
+            debug = {
+                "spans_ms": {name: [round(a, 3), round(b, 3)] for name, (a, b) in flight.trace.spans.items()},
+                "candidates": {name: len(result.items) for name, result in flight.brought.items()},
+                "union": flight.union,
+                "dropped": flight.dropped,
+                "decisions": list(decisions),
+                "rules": self.rules.digest,
+            }
+        return Slate(
+            item_ids=ids_of(item_ids, shown.items),
+            scores=tuple(shown.score.tolist()),
+            sources=source_names(shown.brought),
+            degradation=rung(ranked_by, flight.stale),
+            ranked_by=ranked_by,
+            stale=flight.stale,
+            notes=tuple(flight.notes),
+            stages_ms=flight.trace.stages_ms,
+            debug=debug,
+            used=flight.used or user.used,
+        )
