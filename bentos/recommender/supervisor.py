@@ -122,8 +122,12 @@ class Supervisor:
                         f"{process.name} ended with exit code {process.popen.returncode} before it was ready; "
                         "its log is above"
                     )
-            with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as r:  # noqa: S310
-                return dict(json.load(r))
+            with contextlib.suppress(OSError, ValueError):
+                ready = _readyz(self.url)
+                if ready["status"] != "unavailable":
+                    return ready
+                if ready.get("phase") == "serving":
+                    raise StreamRecError(f"it started, but can serve nothing: {_unhealthy(ready)}")
             time.sleep(0.05)
         raise StreamRecError(f"{self.url} was not ready within {timeout_s:.0f} s")
 
@@ -184,6 +188,18 @@ class Supervisor:
             stdout=sys.stderr.fileno(),  # standard output belongs to `--json`
             process_group=0,  # Ctrl-C reaches this process alone, which then ends the others in order
         )
+
+
+def _readyz(url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:  # noqa: S310
+            return dict(json.load(response))
+    except urllib.error.HTTPError as error:  # 503 has the same document, or a problem while it is being loaded
+        return {**json.load(error), "status": "unavailable"}
+
+
+def _unhealthy(ready: dict[str, Any]) -> str:
+    return "; ".join(f"{n}: {c['detail']}" for n, c in ready["components"].items() if c["state"] != "healthy")
 
 
 def _url(listener: socket.socket) -> str:

@@ -118,4 +118,6 @@ def test_serve_says_what_to_do_about_a_taken_port_and_a_bento_that_is_not_there(
         port = taken.getsockname()[1]
         refused = serve("--port", str(port), STREAMREC_BUNDLES=str(world))
     assert (refused.returncode, str(port) in refused.stderr) == (5, True)
+    nothing = serve("--port", "0", STREAMREC_BUNDLES=str(tmp_path))
+    assert (nothing.returncode, "can serve nothing: retrieval" in nothing.stderr) == (1, True)
     assert "Traceback" not in missing.stderr + refused.stderr
