@@ -20,6 +20,7 @@ import pyarrow.dataset as ds
 from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, REJECTS, USERS, DatasetConfig
 from contracts.errors import DataError, NotFound
 from training.data.engine import connect, parquet, quoted, text, write_query
+from training.data.folder import ORIGIN
 
 MAX_ID = 256
 MAX_EVENT = 64
@@ -187,18 +188,21 @@ def validate_folder(
 def validate_and_keep_rejects(folder: Path, *, now_us: int | None = None) -> Report:
     """As `validate_folder`, not strict, with the rejected rows in the folder's own `rejects.parquet`.
 
-    An import's rejects are a record of the source and stay as long as the result itself has none.
+    Without rejects, an older `rejects.parquet` goes, but for that of an import: it records what the source had.
 
     Raises:
         NotFound, DataError: as `validate_folder`; DataError too when the folder cannot be written.
     """
-    try:
-        with checked(folder, now_us=now_us) as check:
+    path = Path(folder) / REJECTS
+    with checked(folder, now_us=now_us) as check:
+        try:
             if check.report.rejected:
-                write_rejects(check, Path(folder) / REJECTS)
-            return check.report
-    except OSError as error:
-        raise DataError(f"{folder} / {REJECTS} cannot be written: {error.strerror or error}") from error
+                write_rejects(check, path)
+            elif not (Path(folder) / ORIGIN).exists():
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        return check.report
 
 
 @contextmanager

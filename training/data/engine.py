@@ -37,9 +37,12 @@ def connect(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def parquet(path: Path) -> str:
-    """SQL that reads a Parquet file, or a folder of them in the order of their names; `*` and `[` are no patterns."""
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    return f"read_parquet([{', '.join(text(glob.escape(str(file))) for file in files)}])"
+    """SQL that reads a Parquet file, or a folder of them in the order of their names; `*` and `[` are no patterns.
+
+    A folder named `day=3` adds no column: columns are those in the files.
+    """
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    return f"read_parquet([{', '.join(text(glob.escape(str(file))) for file in files)}], hive_partitioning = false)"
 
 
 def quoted(name: str) -> str:

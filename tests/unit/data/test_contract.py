@@ -129,6 +129,29 @@ def test_rejects_parquet_holds_each_rejected_row_with_its_record(make, interacti
     assert not list(folder.glob(".*"))
 
 
+def test_rejects_of_yesterday_go_when_the_rows_are_mended_and_those_of_an_import_stay(make, now_us):
+    mended, imported = make("mended"), make("imported")
+    (imported / "origin.json").write_text("{}")
+    for folder in (mended, imported):
+        (folder / "rejects.parquet").write_bytes(b"yesterday's")
+        validate_and_keep_rejects(folder, now_us=now_us)
+    assert not (mended / "rejects.parquet").exists()
+    assert (imported / "rejects.parquet").exists()
+
+
+def test_a_log_in_parts_is_read_whole_and_rows_are_told_apart(make, interactions, now_us):
+    folder = make()
+    (folder / "interactions.parquet").unlink()
+    table = pa.table(interactions)
+    for place, part in enumerate((table.slice(0, 100), table.slice(100), table.slice(150, 1))):
+        path = folder / "interactions.parquet" / f"day={place}"
+        path.mkdir(parents=True)
+        pq.write_table(part, path / "0.parquet")
+    report = validate_folder(folder, now_us=now_us)
+    assert report.rows["interactions"] == 201
+    assert _only(report, "duplicate").count == 1
+
+
 @pytest.mark.parametrize("file", ["interactions", "items"])
 def test_a_missing_column_is_named_with_its_file(make, now_us, file):
     column = {"interactions": "timestamp", "items": "category"}[file]
