@@ -72,7 +72,7 @@ def read_events(log: Log, item_ids: Sequence[str], until_us: int) -> ItemEvents:
         """SELECT w.row::INTEGER AS item, at_us, weight, impression, click,
                coalesce(completed, 'nan') AS completed, dense_rank() OVER (ORDER BY user_id) AS user
            FROM log JOIN wanted w USING (item_id) WHERE at_us < ?
-           ORDER BY at_us, item, user, event""",
+           ORDER BY at_us, item, user, event, weight""",
         [until_us],
     ).fetchnumpy()
     return ItemEvents(

@@ -1,4 +1,7 @@
-"""User features at many (user, moment) rows, in DuckDB. Events at or after a row's moment never count for it."""
+"""User features at many (user, moment) rows, in DuckDB. Events at or after a row's moment never count for it.
+
+Sums are ordered, so that the same past gives the same bits whatever else is in the log and however many threads run.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,8 +35,8 @@ WITH past AS (
     SELECT row, avg(length) / 60e6 AS minutes FROM lengths GROUP BY row
 ), counts AS (
     SELECT row,
-        sum(weight) FILTER (at_us >= t - $month) AS positives_30d,
-        sum(weight) AS positives_total,
+        sum(weight ORDER BY at_us, weight) FILTER (at_us >= t - $month) AS positives_30d,
+        sum(weight ORDER BY at_us, weight) AS positives_total,
         count(DISTINCT at_us // $day) FILTER (weight > 0 AND at_us >= t - $month) AS active_days_30d,
         (any_value(t) - min(at_us)) / $day::DOUBLE AS tenure_days
     FROM past GROUP BY row
@@ -46,13 +49,16 @@ FROM counts LEFT JOIN sessions USING (row) ORDER BY row
 _PREFERENCES = """
 WITH wishes AS (
     SELECT a.row, i.category::VARCHAR AS category,
-        sum(l.weight * pow(2, -(a.t - l.at_us) / $half_life)) AS weight
+        sum(l.weight * pow(2, -(a.t - l.at_us) / $half_life) ORDER BY l.at_us, l.weight) AS weight
     FROM asked a JOIN log l ON l.user_id = a.user_id AND l.at_us < a.t
     JOIN items i ON i.item_id::VARCHAR = l.item_id
     WHERE l.weight > 0 AND i.category IS NOT NULL
     GROUP BY a.row, i.category
 )
-SELECT row::INTEGER AS row, category, weight / sum(weight) OVER (PARTITION BY row) AS share FROM wishes
+SELECT row::INTEGER AS row, category,
+    weight / sum(weight) OVER (PARTITION BY row ORDER BY weight DESC, category
+        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS share
+FROM wishes
 QUALIFY row_number() OVER (PARTITION BY row ORDER BY weight DESC, category) <= $most
 ORDER BY row, share DESC, category
 """

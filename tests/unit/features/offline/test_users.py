@@ -116,3 +116,13 @@ def test_ids_with_quotes_are_data_not_sql(write: Write) -> None:
     user = "o'brien\"; DROP VIEW log; --"
     folder = write([(user, "a'b", T - 1, "click")])
     assert user_states_as_of(folder, None, T)[user].last[0].item_id == "a'b"
+
+
+def test_the_same_past_gives_the_same_bits_whatever_comes_later(write: Write) -> None:
+    thirds = [("u", f"i{n % 7}", T - n * 37 * MINUTE, "rating", 5.0) for n in range(1, 3_000)]
+    later = [(f"v{n}", "i1", T + n, "click", None) for n in range(3_000)]
+    config = 'name = "x"\n[[positives]]\nevent = "rating"\nweight = 0.3333333\n'
+    items = {f"i{n}": f"c{n % 3}" for n in range(7)}
+    alone = write(thirds, items, config, name="alone")
+    crowded = write([*thirds, *later], items, config, name="crowded")
+    assert features(alone) == features(crowded)
