@@ -14,8 +14,10 @@ from contracts.evidence import Check, Evidence
 from contracts.settings import Settings
 from registry import evidence as evidence_document
 from registry.artifacts import KINDS, Bundle, Kind, model_name, open_bundle
+from registry.metric_names import metric_label
 from registry.mlflow_client import artifact_location, connect, locked, translated
-from registry.runs import Lineage, Run, metric_label, open_run
+from registry.registration import Lineage
+from registry.runs import Run, open_run
 from registry.signatures import BUNDLE_FOLDER
 from registry.versions import ModelRef, ModelVersion, parse_ref
 
