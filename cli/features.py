@@ -1,5 +1,6 @@
 """`streamrec features`: definitions, materialisation, history, parity."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -84,9 +85,13 @@ def materialize(
     from features.online.open import open_store
 
     settings = load_settings({"home": home})
+    if settings.online_store == "memory":
+        raise UsageError("the memory store ends with this command: materialize into sqlite or a redis:// URL")
     with open_log(data) as log:
-        given = moment_us(as_of, "--as-of")
-        moment = log.span_us()[1] + 1 if given is None else given
+        end = log.span_us()[1] + 1
+    moment = end if as_of is None else moment_us(as_of, "--as-of") or 0
+    if moment > max(end, time.time_ns() // 1_000):
+        raise UsageError(f"--as-of {as_of} is in the future: values stamped with it would never grow old")
     plan = {"data": str(data), "as_of": _iso(moment), "online_store": settings.online_store, "home": str(settings.home)}
     if dry_run:
         emit({**plan, "dry_run": True}, as_json=as_json)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from contracts.errors import DataError
 from features.offline import items
 from features.offline.log import Log, open_log
-from features.offline.states import states
+from features.offline.states import known_users, states
 from features.online.base import ItemSnapshot, OnlineStore, Stamped, UserState
 from features.registry import REGISTRY
 from features.resolve import LAST_10
 
 _BATCH = 5_000  # users a transaction
+_AT_ONCE = 50_000  # users in memory: about 0.3 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,15 @@ def materialize(
     with open_log(folder) as log:
         moment = log.span_us()[1] + 1 if as_of_us is None else as_of_us
         snapshot = item_snapshot(log, moment, item_ids=item_ids, embeddings=item_embeddings)
-        found = states(log, user_ids, moment, embeddings=user_embeddings)
-    rows = iter(found.items())
-    done = 0
-    while batch := dict(islice(rows, _BATCH)):
-        store.write_users({user_id: stored_features(state, moment) for user_id, state in batch.items()})
-        done += len(batch)
-        progress(done, len(found))
+        ids = known_users(log, moment) if user_ids is None else list(user_ids)
+        for at in range(0, len(ids), _AT_ONCE):
+            found = states(log, ids[at : at + _AT_ONCE], moment, embeddings=user_embeddings)
+            rows = iter(found.items())
+            while batch := dict(islice(rows, _BATCH)):
+                store.write_users({user_id: stored_features(state, moment) for user_id, state in batch.items()})
+            progress(at + len(found), len(ids))
     store.write_item_snapshot(snapshot)
-    return Materialized(moment, len(found), len(snapshot.item_ids), snapshot.version, REGISTRY.hash)
+    return Materialized(moment, len(ids), len(snapshot.item_ids), snapshot.version, REGISTRY.hash)
 
 
 def stored_features(state: UserState, as_of_us: int) -> dict[str, Stamped]:

@@ -40,8 +40,7 @@ def states(
 ) -> dict[str, UserState]:
     """`user_states_as_of` on an open log."""
     if user_ids is None:
-        found = log.db.execute("SELECT DISTINCT user_id FROM log WHERE at_us < ? ORDER BY user_id", [t_us]).fetchall()
-        user_ids = [row[0] for row in found]
+        user_ids = known_users(log, t_us)
     moments = [t_us] * len(user_ids)
     batch = users.batch_features(log, user_ids, moments)
     last = users.last_interactions(log, user_ids, moments)
@@ -53,3 +52,9 @@ def states(
             stamped["user_embedding_128d"] = Stamped(given[user_id], t_us)
         out[user_id] = UserState(user_id, stamped, recent, None, t_us)
     return out
+
+
+def known_users(log: Log, t_us: int) -> list[str]:
+    """Everybody with an event strictly before `t_us`, in the order of the ids."""
+    found = log.db.execute("SELECT DISTINCT user_id FROM log WHERE at_us < ? ORDER BY user_id", [t_us]).fetchall()
+    return [row[0] for row in found]

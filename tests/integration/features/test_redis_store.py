@@ -4,13 +4,18 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import redis
 
 from contracts.errors import Unreachable
 from features.online.base import Interaction, PrecomputedList, Stamped
 from features.online.redis import RedisStore
+from features.parity import DAY_US, parity
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -125,3 +130,23 @@ def test_readers_never_meet_half_a_publication(store: RedisStore) -> None:
             store.publish_lists("s1", lists["s1"])
 
     assert asyncio.run(race()) <= {"s1", "s2"}
+
+
+def test_parity_holds_through_redis_too(store: RedisStore, tmp_path: Path) -> None:
+    count = 300
+    random = np.random.default_rng(2)
+    at = np.sort(random.integers(0, 9 * DAY_US, count)) // 600_000_000 * 600_000_000
+    log = {
+        "user_id": [f"u{n}" for n in random.integers(0, 5, count)],
+        "item_id": [f"i{n}" for n in random.integers(0, 6, count)],
+        "timestamp": pa.array(at, pa.timestamp("us", "UTC")),
+        "event": random.choice(["impression", "click"], count).tolist(),
+    }
+    published = pa.array([0] * 6, pa.timestamp("us", "UTC"))
+    items = {"item_id": [f"i{n}" for n in range(6)], "category": list("aabbcc"), "published_at": published}
+    pq.write_table(pa.table(log), tmp_path / "interactions.parquet")
+    pq.write_table(pa.table(items), tmp_path / "items.parquet")
+    (tmp_path / "dataset.toml").write_text('name = "x"\n[[positives]]\nevent = "click"\n')
+    result = parity(tmp_path, store, moments=150)
+    assert result.mismatches == []
+    assert result.user_moments == 150

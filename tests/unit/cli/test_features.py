@@ -112,6 +112,7 @@ def test_parity_ends_with_3_and_names_the_feature_when_the_two_sides_differ(
     [
         (("materialize", "--data", "{tmp}/nowhere"), 1, "data set"),
         (("materialize", "--data", "{data}", "--as-of", "yesterday"), 2, "--as-of"),
+        (("materialize", "--data", "{data}", "--as-of", "2999-01-01"), 2, "future"),
         (("backfill", "shoe_size", "--data", "{data}"), 4, "shoe_size"),
         (("parity", "--data", "{data}", "--store", "redis"), 2, "--store"),
         (("parity", "--data", "{data}", "--moments", "0"), 2, "--moments"),
@@ -124,3 +125,15 @@ def test_wrong_words_end_with_their_exit_code_and_no_traceback(
     assert result.exit_code == code
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("store", "code", "said"), [("redis://127.0.0.1:1/0", 5, "127.0.0.1:1"), ("memory", 2, "memory")]
+)
+def test_materialize_needs_a_store_that_is_there_and_stays(
+    data: Path, monkeypatch: pytest.MonkeyPatch, store: str, code: int, said: str
+) -> None:
+    monkeypatch.setenv("STREAMREC_ONLINE_STORE", store)
+    result = run("materialize", "--data", data)
+    assert result.exit_code == code
+    assert said in result.stderr

@@ -88,3 +88,16 @@ def test_a_store_that_is_away_is_an_error_not_a_half_success(world: Path) -> Non
     store.away = True
     with pytest.raises(Unreachable):
         materialize(world, store)
+
+
+def test_any_number_of_users_goes_through_in_parts(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("features.materialize._AT_ONCE", 5)
+    monkeypatch.setattr("features.materialize._BATCH", 2)
+    steps: list[tuple[int, int]] = []
+    store, whole = MemoryStore(), MemoryStore()
+    made = materialize(world, store, 20 * DAY, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(5, 12), (10, 12), (12, 12)]
+    monkeypatch.undo()
+    assert materialize(world, whole, 20 * DAY) == made
+    for user in ("u0", "u5", "u11"):
+        assert asyncio.run(store.read_user(user)) == asyncio.run(whole.read_user(user))
