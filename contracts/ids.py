@@ -64,7 +64,8 @@ class IdIndex:
         at[at == len(self._ids)] = 0
         rows = np.where(self._ids[at] == wanted, self._rows[at], -1).astype(np.int32)
         width = self._ids.dtype.itemsize
-        for i, id_ in enumerate(encoded):
-            if len(id_) > width or id_.endswith(b"\0"):  # fixed-width bytes cannot tell these from shorter ids
-                rows[i] = -1
+        if max(map(len, encoded)) > width or b"\0" in b"".join(encoded):
+            for i, id_ in enumerate(encoded):
+                if len(id_) > width or id_.endswith(b"\0"):  # fixed-width bytes cannot tell these from shorter ids
+                    rows[i] = -1
         return rows
