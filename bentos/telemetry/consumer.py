@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -50,6 +49,7 @@ class Pace:
     farewell_s: float = 0.5  # after the last client has said good-bye
     beat_s: float = 1.0  # between looks at the clock
     roll_s: float = 60.0  # between rolls, and between watermarks of an idle stream
+    first_roll_s: float = 5.0  # what dead processes have left
     tell_limit: int = 1_000  # events told to another online store at a time
 
 
@@ -205,7 +205,7 @@ class Consumer:
 
     async def _beat(self, store: EventStore, commits: ThreadPoolExecutor, lock_inode: int | None) -> None:
         loop = asyncio.get_running_loop()
-        next_roll = loop.time() + self.pace.roll_s
+        next_roll = loop.time() + self.pace.first_roll_s
         while True:
             await asyncio.sleep(min(self.pace.beat_s, self.pace.farewell_s))
             if (not self._clients and loop.time() >= self._leave_at) or self._homeless(lock_inode):
@@ -275,9 +275,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         asyncio.run(Consumer(home, _other_store(settings)).run(os.fstat(lock).st_ino))
-        os.close(lock)  # the next one may start while this one rolls what its clients have left
-        if _to_roll(home):
-            subprocess.run([*_ROLL, str(home)], check=False)
     except StreamRecError as error:
         print(f"{_now()} {error}", file=sys.stderr)
         return error.exit_code

@@ -159,14 +159,8 @@ def test_many_clients_that_start_at_once_share_one_consumer(home: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_consumer_ends_soon_after_the_last_good_bye_and_rolls_the_logs(home: Path) -> None:
+def test_the_consumer_ends_soon_after_the_last_good_bye(home: Path) -> None:
     async def main() -> None:
-        log = ExposureLog(home)
-        versions = Versions("b", "r", "k", "f", "rules")
-        log.append(
-            Exposure("r", 1, 1, "u", "u", "champion", "champion", 1.0, False, None, "ok", "full", ["i"], versions)
-        )
-        log.close()
         first, second = EventsClient(home), EventsClient(home)
         await first.send([event("a")])
         await second.send([event("b")])
@@ -177,8 +171,6 @@ def test_the_consumer_ends_soon_after_the_last_good_bye_and_rolls_the_logs(home:
         await second.close()
         await until(lambda: not alive(pid))
         assert time.monotonic() - began < Pace().alone_s
-        assert len(list((home / "log/exposures").glob("date=*/*.parquet"))) == 1
-        assert len(read_exposures(home)) == 1
         with pytest.raises(Unreachable, match="closed"):
             await first.send([event("c")])
 
@@ -316,6 +308,20 @@ def test_a_client_that_vanishes_leaves_the_consumer_its_patience(home: Path) -> 
         await until(lambda: not socket_to_connect(home).exists())  # type: ignore[union-attr]
 
     with_consumer(home, Consumer(home, pace=FAST), body)
+
+
+def test_logs_of_processes_that_have_ended_are_rolled_on_the_side(home: Path) -> None:
+    log = ExposureLog(home)
+    versions = Versions("b", "r", "k", "f", "rules")
+    log.append(Exposure("r", 1, 1, "u", "u", "champion", "champion", 1.0, False, None, "ok", "full", ["i"], versions))
+    log.close()
+
+    async def body(client: EventsClient) -> None:
+        await client.start()
+        await until(lambda: list((home / "log/exposures").glob("date=*/*.parquet")))
+        assert len(read_exposures(home)) == 1
+
+    with_consumer(home, Consumer(home, pace=replace(FAST, first_roll_s=0.0)), body)
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x03abc", b"\xff" * 64, b"\x00"])
