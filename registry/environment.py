@@ -48,7 +48,7 @@ def environment_lock() -> str:
 def archive_sources(out: Path, root: Path | None = None) -> Path:
     """Write the first-party sources as `.tar.gz`: kept with a run whose code no commit names."""
     root = root or code_root()
-    with tarfile.open(out, "w:gz") as tar:
+    with tarfile.open(out, "w:gz", compresslevel=3) as tar:
         for path in _sources(root):
             tar.add(path, arcname=str(path.relative_to(root)))
     return out
