@@ -10,7 +10,7 @@ from cli import export
 from cli.output import Json, emit, err, errors_end_well, out, table
 
 if TYPE_CHECKING:
-    from training.data.contract import Report
+    from training.data.report import Report
 
 app = typer.Typer(no_args_is_help=True)
 imports = typer.Typer(no_args_is_help=True)

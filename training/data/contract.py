@@ -7,151 +7,27 @@ grow with rows.
 # ruff: noqa: S608  identifiers and strings go through `quoted` and `text`; DuckDB binds no identifiers
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
-from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, REJECTS, USERS, DatasetConfig
+from contracts.dataset import REJECTS, USERS, DatasetConfig
 from contracts.errors import DataError, NotFound
 from training.data.engine import connect, parquet, quoted, text, write_query
 from training.data.folder import ORIGIN
+from training.data.report import TABLES, Rejected, Report
+from training.data.structure import COLUMNS, IS_KIND, check_config, check_structure, file_kind, plain, read_schema
 
 MAX_ID = 256
 MAX_EVENT = 64
 EARLIEST, LATEST = "1700-01-01 00:00:00+00", "2262-01-01 00:00:00+00"  # what nanoseconds in 64 bits can hold
-FUTURE_TOLERANCE_US = 5 * 60 * 1_000_000  # clocks of machines differ a little
-TABLES = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
-ZONE = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
-RESERVED = frozenset({"__row", "__reason", "__at", "file_row_number", "file_index", "filename"})
-
-Kind = str  # `string`, `timestamp`, `number`, `bool`
-
-
-@dataclass(frozen=True)
-class Column:
-    """kind; required: must be a column of the file; default: SQL for null, None when null stays null."""
-
-    kind: Kind
-    required: bool = True
-    default: str | None = None
-
-
-COLUMNS: Mapping[str, Mapping[str, Column]] = {
-    "interactions": {
-        "user_id": Column("string"),
-        "item_id": Column("string"),
-        "timestamp": Column("timestamp"),
-        "event": Column("string"),
-        "value": Column("number", required=False),
-    },
-    "items": {
-        "item_id": Column("string"),
-        "category": Column("string", default="'unknown'"),
-        "published_at": Column("timestamp", default="'1970-01-01 00:00:00+00'::TIMESTAMPTZ"),
-        "creator_id": Column("string", required=False),
-        "is_promoted": Column("bool", required=False, default="false"),
-        "is_flagged": Column("bool", required=False, default="false"),
-        "title": Column("string", required=False),
-        "price": Column("number", required=False),
-    },
-    "users": {"user_id": Column("string")},
-}
 SQL_TYPE = {"string": "VARCHAR", "timestamp": "TIMESTAMPTZ", "number": "DOUBLE", "bool": "BOOLEAN"}
-# reason → what it is about, for messages. Order: the first that applies is the reason of a row.
-ID_REASONS = ("null_id", "empty_id", "id_too_long", "id_has_nul")
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """Rows of one table left out for one reason. first_rows: up to 5 row numbers, from 0."""
-
-    table: str
-    column: str
-    reason: str
-    count: int
-    first_rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a check found. rows: rows read by table; rejected: what was left out; accepted: what an importer wrote.
-
-    by_design: reasons that an importer's cleaning declares; they do not count against `max_reject_share`.
-    """
-
-    folder: Path
-    max_reject_share: float
-    rows: Mapping[str, int]
-    rejected: tuple[Rejected, ...] = ()
-    accepted: Mapping[str, int] = field(default_factory=dict)
-    by_design: frozenset[str] = frozenset()
-
-    def rejects(self, table: str) -> int:
-        return sum(r.count for r in self.rejected if r.table == table and r.reason not in self.by_design)
-
-    def share(self, table: str) -> float:
-        return self.rejects(table) / self.rows[table] if self.rows.get(table) else 0.0
-
-    @property
-    def ok(self) -> bool:
-        return all(self.share(table) <= self.max_reject_share for table in self.rows)
-
-    def raise_if_too_many(self) -> None:
-        """
-        Raises:
-            DataError: more rejects in a table than the data set allows: column, count and first rows.
-        """
-        for table, rows in self.rows.items():
-            told = [r for r in self.rejected if r.table == table and r.reason not in self.by_design]
-            too_many(self.folder / TABLES[table], rows, told, self.max_reject_share)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "ok": self.ok,
-            "folder": str(self.folder),
-            "rows": dict(self.rows),
-            "rejects": {table: self.rejects(table) for table in self.rows},
-            "accepted": {
-                table: self.accepted.get(table, rows - self.rejects(table)) for table, rows in self.rows.items()
-            },
-            "reject_share": {table: round(self.share(table), 6) for table in self.rows},
-            "max_reject_share": self.max_reject_share,
-            "reasons": [
-                {
-                    "table": r.table,
-                    "column": r.column,
-                    "reason": r.reason,
-                    "count": r.count,
-                    "first_rows": list(r.first_rows),
-                }
-                for r in self.rejected
-            ],
-        }
-
-
-def too_many(path: Path, rows: int, rejected: Sequence[Rejected], most: float) -> None:
-    """
-    Raises:
-        DataError: the rejected rows are more than a share of `most`: column, count and first rows.
-    """
-    count = sum(r.count for r in rejected)
-    if not rows or count / rows <= most:
-        return
-    worst = "; ".join(
-        f"column `{r.column}`: {r.count:,} rows {r.reason} (first rows {', '.join(map(str, r.first_rows))})"
-        for r in sorted(rejected, key=lambda r: -r.count)[:5]
-    )
-    raise DataError(
-        f"{path}: {count:,} of {rows:,} rows ({count / rows:.2%}) are rejected, more than max_reject_share = "
-        f"{most:.2%}: {worst}",
-        next_command=f"`streamrec data validate DIR` writes {REJECTS}; mend the rows or raise the share in {CONFIG}",
-    )
+FUTURE_TOLERANCE_US = 5 * 60 * 1_000_000  # clocks of machines differ a little
+ZONE = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
 
 
 @dataclass(frozen=True)
@@ -217,12 +93,12 @@ def checked(folder: Path, *, now_us: int | None = None) -> Iterator[Checked]:
         raise NotFound(f"{folder} is not there", next_command="streamrec data synth OUT")
     config = DatasetConfig.read(folder)
     now = time.time_ns() // 1000 if now_us is None else now_us
-    schemas = {table: _schema(folder / name) for table, name in TABLES.items() if table != "users"}
+    schemas = {table: read_schema(folder / name) for table, name in TABLES.items() if table != "users"}
     if (folder / USERS).exists():
-        schemas["users"] = _schema(folder / USERS)
+        schemas["users"] = read_schema(folder / USERS)
     for table, schema in schemas.items():
-        _check_structure(folder / TABLES[table], table, schema)
-    _check_config(folder, config, schemas)
+        check_structure(folder / TABLES[table], table, schema)
+    check_config(folder, config, schemas)
     with connect(f"checking {folder}") as connection:
         rejected: list[Rejected] = []
         rows: dict[str, int] = {}
@@ -260,105 +136,6 @@ def write_accepted(check: Checked, folder: Path) -> None:
         write_query(check.connection, sql + order[table], folder / TABLES[table])
 
 
-# --- structure ------------------------------------------------------------------------------------------------------
-
-
-def _schema(path: Path) -> pa.Schema:
-    if not path.exists():
-        raise DataError(f"{path.parent} has no {path.name}: a data set needs {INTERACTIONS}, {ITEMS} and {CONFIG}")
-    if path.is_file():
-        said = file_kind(path)
-        if said != "a Parquet file":
-            raise DataError(f"{path} is {said}, not a Parquet file")
-    try:
-        return ds.dataset(path, format="parquet").schema
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged, it cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-
-
-def file_kind(path: Path) -> str:
-    """What a file is, by its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    if not head:
-        return "an empty file (0 bytes)"
-    known = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive"}
-    for magic, name in known.items():
-        if head.startswith(magic):
-            return name
-    return "a file of another format"
-
-
-_IS_KIND: Mapping[Kind, Callable[[pa.DataType], bool]] = {
-    "string": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
-    "number": lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t),
-    "bool": pa.types.is_boolean,
-    "timestamp": lambda t: (
-        (pa.types.is_timestamp(t) and t.tz is not None) or pa.types.is_string(t) or pa.types.is_large_string(t)
-    ),
-}
-_WANTED = {
-    "string": "string",
-    "number": "a number",
-    "bool": "bool",
-    "timestamp": "timestamp[us, UTC] (or ISO 8601 text with a zone)",
-}
-
-
-def _check_structure(path: Path, table: str, schema: pa.Schema) -> None:
-    folded: dict[str, str] = {}
-    for name in schema.names:
-        if name.lower() in folded:
-            raise DataError(
-                f"{path}: columns `{folded[name.lower()]}` and `{name}` differ only in case, or stand twice"
-            )
-        if name.lower() in RESERVED:
-            raise DataError(f"{path}: column name `{name}` is reserved; rename the column")
-        folded[name.lower()] = name
-    for name, column in COLUMNS[table].items():
-        if name not in schema.names:
-            if column.required:
-                raise DataError(f"{path}: column `{name}` is missing; the file has {', '.join(schema.names)}")
-            continue
-        kind = _plain(schema.field(name).type)
-        if pa.types.is_null(kind) or _IS_KIND[column.kind](kind):
-            continue
-        if column.kind == "timestamp" and pa.types.is_timestamp(kind):
-            raise DataError(
-                f"{path}: column `{name}` is {kind}: its times have no zone; store it as timestamp[us, UTC]"
-            )
-        raise DataError(f"{path}: column `{name}` is {kind}; it must be {_WANTED[column.kind]}")
-    for name in schema.names:
-        kind = _plain(schema.field(name).type)
-        if not any(
-            is_kind(kind) for is_kind in (*_IS_KIND.values(), pa.types.is_timestamp, pa.types.is_date, pa.types.is_null)
-        ):
-            raise DataError(
-                f"{path}: column `{name}` is {kind}; a column holds one string, number, bool, date or time a row"
-            )
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _check_config(folder: Path, config: DatasetConfig, schemas: Mapping[str, pa.Schema]) -> None:
-    """Columns that `dataset.toml` names must be there."""
-    for attribute in config.features:
-        names = schemas[attribute.table].names if attribute.table in schemas else []
-        if attribute.column not in names:
-            raise DataError(
-                f"{folder / CONFIG}: feature `{attribute.column}` is not a column of {TABLES[attribute.table]}"
-            )
-    everywhere = {name for schema in schemas.values() for name in schema.names}
-    for name in config.slices:
-        if name not in everywhere:
-            raise DataError(f"{folder / CONFIG}: slice `{name}` is not a column of any file")
-
-
-# --- rows -----------------------------------------------------------------------------------------------------------
-
-
 def _create_view(connection: duckdb.DuckDBPyConnection, path: Path, table: str, schema: pa.Schema, now_us: int) -> None:
     """`{table}__base`: all columns as they are, `__row` (from 0) and `__reason` (`column:reason`, or null)."""
     cases: list[str] = []
@@ -381,7 +158,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, path: Path, table: str, 
         if spec.kind == "timestamp" and name in schema.names:
             cases += _time_cases(name, schema, now_us if table == "interactions" else None)
     for name in schema.names:
-        kind = _plain(schema.field(name).type)
+        kind = plain(schema.field(name).type)
         if pa.types.is_floating(kind):
             # Pandas writes "no price" as NaN; an interaction's NaN is a value that went wrong.
             test = "NOT isfinite" if table == "interactions" else "isinf"
@@ -400,7 +177,7 @@ def _time_cases(name: str, schema: pa.Schema, now_us: int | None) -> list[str]:
     cases: list[str] = []
     if now_us is not None:
         cases.append(f"WHEN {column} IS NULL THEN '{name}:null_timestamp'")
-    if not pa.types.is_timestamp(_plain(schema.field(name).type)):
+    if not pa.types.is_timestamp(plain(schema.field(name).type)):
         parsed = f"try_cast({column}::VARCHAR AS TIMESTAMPTZ)"
         cases += [
             f"WHEN {column} IS NOT NULL AND {parsed} IS NULL THEN '{name}:bad_timestamp'",
@@ -474,9 +251,9 @@ def _cast(kind: pa.DataType) -> str:
     """Columns of the user's own keep their types, but for encodings that are a matter of storage."""
     if pa.types.is_null(kind):
         return "::VARCHAR"
-    if pa.types.is_decimal(_plain(kind)) or pa.types.is_float16(_plain(kind)):
+    if pa.types.is_decimal(plain(kind)) or pa.types.is_float16(plain(kind)):
         return "::DOUBLE"
-    return "::VARCHAR" if pa.types.is_dictionary(kind) and _IS_KIND["string"](kind.value_type) else ""
+    return "::VARCHAR" if pa.types.is_dictionary(kind) and IS_KIND["string"](kind.value_type) else ""
 
 
 def _rejects_sql(table: str, schema: pa.Schema) -> str:

@@ -18,9 +18,11 @@ import duckdb
 
 from contracts.dataset import INTERACTIONS, ITEMS, REJECTS, USERS
 from contracts.errors import DataError, NotFound
-from training.data.contract import Report, checked, file_kind, write_accepted, write_rejects
+from training.data.contract import checked, write_accepted, write_rejects
 from training.data.engine import connect, parquet, text, write_query
 from training.data.folder import publish, write_config
+from training.data.report import Report
+from training.data.structure import file_kind
 
 MAX_UNPACKED_BYTES = 8 << 30
 

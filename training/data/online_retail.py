@@ -25,9 +25,11 @@ import pyarrow.parquet as pq
 from contracts.dataset import INTERACTIONS, ITEMS, REJECTS, USERS
 from contracts.errors import DataError, NotFound
 from training.data import categories
-from training.data.contract import Rejected, Report, file_kind, too_many, validate_folder
+from training.data.contract import validate_folder
 from training.data.engine import connect, parquet, quoted, text, write_query
 from training.data.folder import publish, write_config
+from training.data.report import Rejected, Report, too_many
+from training.data.structure import file_kind
 
 CONFIG = """\
 name = "online-retail-2"

@@ -284,7 +284,6 @@ def _session_block(
     )
     keep = page < pages[session]
     session, page, place = session[keep], page[keep], place[keep]
-    rows = len(session)
     at_us = np.minimum(start_us[session] + page * 90 * SECOND_US, END_US - SECOND_US)
     item = _shown(shelf, taste, rng, user[session], focus[session], at_us)
     first = _first_of_slate(session * MAX_PAGES + page, item)
