@@ -23,7 +23,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.errors import DataError
-from contracts.evidence import Check, Verdict
 from contracts.serving import EMBEDDING_DIM
 from features.materialize import item_snapshot, stored_features
 from features.offline import items, users
@@ -89,25 +88,6 @@ def parity(
     with open_log(folder) as log:
         _compare_items(log, store, -(-moments // ITEMS_A_MOMENT), random, result)
     return result
-
-
-def as_check(result: Parity) -> Check:
-    """The `parity` check of a model version's evidence."""
-    compared = sum(result.values.values())
-    named = Counter(m.feature for m in result.mismatches)
-    worst = ", ".join(f"{name} {count}" for name, count in named.most_common(5))
-    if not compared:
-        verdict: Verdict = "inconclusive"
-    else:
-        verdict = "fail" if result.mismatches else "pass"
-    return Check(
-        name="parity",
-        verdict=verdict,
-        detail=f"{len(result.mismatches)} of {compared} values differ between the online path and the offline join"
-        + (f": {worst}" if worst else ""),
-        command="streamrec features parity --data DIR",
-        figures={"values": float(compared), "mismatches": float(len(result.mismatches))},
-    )
 
 
 def _draw(log: Log, count: int, random: np.random.Generator) -> list[tuple[str, int]]:
