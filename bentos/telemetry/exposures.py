@@ -22,7 +22,7 @@ class ExposureLog:
         self._writer = SegmentWriter(log_folder(home, EXPOSURES), capacity)
 
     def append(self, exposure: Exposure) -> None:
-        """Hand the record to the writer's thread: about a microsecond. Never blocks, never raises."""
+        """Hand the record to the writer's thread: a few microseconds. Never blocks, never raises."""
         self._writer.append(exposure)
 
     @property
