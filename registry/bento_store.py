@@ -115,6 +115,7 @@ def import_model(version: ModelVersion, bundle: Bundle, home: Path) -> str:
             if sha256_file(bundle.folder / MANIFEST) != _manifest_digest(target):
                 raise Refused(f"{target} is not the content of {version.uri}: remove it and build again")
             if (target / "model.yaml").exists() and not verify(open_bundle(target, version.kind)):
+                _point_at_newest(target.parent)  # a kill may have come between the rename and this
                 return tag
             shutil.rmtree(target)  # damaged since: the registered version is the truth
         if problems := verify(bundle):
@@ -122,6 +123,7 @@ def import_model(version: ModelVersion, bundle: Bundle, home: Path) -> str:
         with staging(store) as stage:
             _create(tag, version, bundle, stage)
             publish(stage, store / "models", tag)
+            _point_at_newest(target.parent)
     return tag
 
 
@@ -149,10 +151,24 @@ def publish(stage: Path, items: Path, tag: str) -> Path:
     target = items / name / version
     target.parent.mkdir(parents=True, exist_ok=True)
     (stage / name / version).rename(target)
-    part = target.parent / "latest.part"
-    part.write_text(version)
-    part.rename(target.parent / "latest")
+    _point(target.parent, version)
     return target
+
+
+def _point_at_newest(folder: Path) -> None:
+    """A model's `latest`, which stock `bentoml build` pins, is the version that was registered last in MLflow, whatever
+    came into the store last."""
+    registered = {}
+    for path in folder.glob("*/model.yaml"):
+        metadata = yaml.safe_load(path.read_text()).get("metadata") or {}
+        registered[path.parent.name] = int(metadata.get("registered_us", 0))
+    _point(folder, max(registered, key=registered.__getitem__))
+
+
+def _point(folder: Path, version: str) -> None:
+    part = folder / "latest.part"
+    part.write_text(version)
+    part.rename(folder / "latest")
 
 
 def _create(tag: str, version: ModelVersion, bundle: Bundle, stage: Path) -> None:
@@ -163,6 +179,7 @@ def _create(tag: str, version: ModelVersion, bundle: Bundle, stage: Path) -> Non
     facts = {
         "mlflow_uri": version.uri,
         "run_id": version.run_id,
+        "registered_us": str(version.created_us),
         "manifest_sha256": sha256_file(bundle.folder / MANIFEST),
         "feature_hash": bundle.manifest.feature_hash,
         **{

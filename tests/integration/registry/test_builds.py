@@ -110,6 +110,7 @@ def test_a_bento_pins_the_newest_run_and_carries_its_lineage(
         "registry/__init__.py",
         "registry/artifacts.py",
     }
+    assert "StreamRec recommender" in (bento.folder / "README.md").read_text()
     installed = (bento.folder / "env" / "python" / "requirements.txt").read_text()
     assert "onnxruntime==" in installed
     dockerfile = (bento.folder / "env" / "docker" / "Dockerfile").read_text()
@@ -214,7 +215,24 @@ def test_a_model_is_imported_once_and_mended_when_damaged(registry: Registry, ho
     (stored / "weights.json").write_text("{}")
     import_models(registry, versions.values(), home)
     assert (stored / "weights.json").read_text() != "{}"
-    assert (home / "bentoml" / "models" / "streamrec-ranking" / "latest").read_text() == tags["ranking"].split(":")[1]
+
+
+def test_the_latest_stored_model_is_the_newest_in_mlflow_whatever_came_in_last(
+    registry: Registry, home: Path, train: Train
+) -> None:
+    older, newer = train(registry, "older"), train(registry, "newer")
+    tags = import_models(registry, newer.values(), home)
+    latest = home / "bentoml" / "models" / "streamrec-ranking" / "latest"
+    latest.write_text("as a kill may leave it")
+    import_models(registry, older.values(), home)
+    assert latest.read_text() == tags["ranking"].split(":")[1]
+
+
+def test_what_a_killed_command_left_in_staging_is_swept(registry: Registry, home: Path, train: Train) -> None:
+    left = bentoml_home(home) / "tmp" / "streamrec-4194305-left"  # above the largest process id there can be
+    left.mkdir()
+    import_models(registry, train(registry, "after a kill").values(), home)
+    assert not left.exists()
 
 
 def test_what_bentoml_says_of_a_broken_service_is_in_the_error(
