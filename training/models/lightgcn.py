@@ -1,10 +1,13 @@
 """LightGCN (He et al., SIGIR 2020) on the user-item graph, its edges weighed by how recent they are.
 
 A node's embedding is the mean over its layers, each layer the normalised sum of its neighbours' embeddings in the one
-below; there are no other weights. Trained by in-batch sampled softmax with log-Q correction. Popularity is folded in
-as one more dimension. Shapes: U users, N items, G dimensions.
+below; there are no other weights. Trained by in-batch sampled softmax over the distinct items of a batch. Without a
+correction for how often an item is sampled, that fits log P(item | user) - log Q(item): affinity apart from
+popularity. Q as it stands now (short memory, new items ahead of their counts) is put back as one more dimension.
+Shapes: U users, N items, G dimensions.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from training.determinism import deterministic
-from training.interactions import Positives
+from training.interactions import DAY_US, Positives
+from training.models.trending import decayed_counts
 from training.progress import Progress, silent
 
 
@@ -32,6 +36,9 @@ class LightGCNConfig(BaseModel):
     batch: int = Field(4096, ge=2)
     learning_rate: float = Field(1e-2, gt=0)
     temperature: float = Field(0.15, gt=0)
+    standing_half_life_d: float = Field(7.0, gt=0, description="memory of the popularity that is put back")
+    fresh_boost: float = Field(2.0, ge=0, description="added to the log popularity of an item on its first day")
+    fresh_half_life_d: float = Field(14.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,14 @@ class LightGCNModel:
 
 
 def fit_lightgcn(
-    positives: Positives, n_items: int, config: LightGCNConfig, seed: int, progress: Progress = silent
+    positives: Positives,
+    published_us: NDArray[np.int64],
+    config: LightGCNConfig,
+    seed: int,
+    progress: Progress = silent,
 ) -> LightGCNModel:
+    """published_us: int64 [N]."""
+    n_items = len(published_us)
     n_users = positives.n_users
     pair = positives.user.astype(np.int64) * n_items + positives.item
     edges, inverse = np.unique(pair, return_inverse=True)
@@ -54,7 +67,6 @@ def fit_lightgcn(
     weight = np.maximum(weight, 1e-6)
     user, item = edges // n_items, edges % n_items
     chance = weight / weight.sum()
-    log_q = np.log(np.maximum(np.bincount(item, weights=chance, minlength=n_items), 1e-9)).astype(np.float32)
 
     batch = min(config.batch, max(2, len(edges)))
     steps = int(np.clip(config.epochs * len(edges) / batch, config.min_steps, config.max_steps))
@@ -84,13 +96,22 @@ def fit_lightgcn(
             u, v = _propagate(u0, v0, graph, back, config.layers)
             users = normalize(u, dim=-1) / config.temperature
             items = normalize(v, dim=-1)
-    bias = log_q[:, None]
+    bias = _standing(positives, published_us, config)[:, None]
     return LightGCNModel(
         np.hstack([users.numpy(), np.ones((n_users, 1), np.float32)]).astype(np.float32),
         np.hstack([items.numpy(), bias]).astype(np.float32),
         steps,
         loss_value,
     )
+
+
+def _standing(positives: Positives, published_us: NDArray[np.int64], config: LightGCNConfig) -> NDArray[np.float32]:
+    """float32 [N]: logarithm of the decayed count against the mean item's, and a head start for the new."""
+    count = decayed_counts(positives, len(published_us), config.standing_half_life_d)
+    age_d = np.maximum(0.0, (positives.until_us - published_us) / DAY_US)
+    fresh = config.fresh_boost * np.exp2(-age_d / config.fresh_half_life_d)
+    out: NDArray[np.float32] = (np.log(count / max(float(count.mean()), 1e-9) + 0.02) + fresh).astype(np.float32)
+    return out
 
 
 def _normalised(
@@ -100,20 +121,23 @@ def _normalised(
     du = np.bincount(user, weights=weight, minlength=n_users)
     di = np.bincount(item, weights=weight, minlength=n_items)
     value = (weight / np.sqrt(du[user] * di[item])).astype(np.float32)
-    there = (
-        torch.sparse_coo_tensor(torch.from_numpy(np.stack([user, item])), torch.from_numpy(value), (n_users, n_items))
-        .coalesce()
-        .to_sparse_csr()
-    )
-    order = np.argsort(item, kind="stable")
-    back = (
-        torch.sparse_coo_tensor(
-            torch.from_numpy(np.stack([item[order], user[order]])), torch.from_numpy(value[order]), (n_items, n_users)
+    return _sparse(user, item, value, (n_users, n_items)), _sparse(item, user, value, (n_items, n_users))
+
+
+def _sparse(
+    row: NDArray[np.int64], column: NDArray[np.int64], value: NDArray[np.float32], shape: tuple[int, int]
+) -> Tensor:
+    order = np.lexsort((column, row))
+    start = np.r_[0, np.cumsum(np.bincount(row, minlength=shape[0]))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls its CSR tensors a beta
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(start),
+            torch.from_numpy(column[order]),
+            torch.from_numpy(value[order]),
+            shape,
+            check_invariants=True,
         )
-        .coalesce()
-        .to_sparse_csr()
-    )
-    return there, back
 
 
 class _Spread(torch.autograd.Function):
@@ -125,13 +149,18 @@ class _Spread(torch.autograd.Function):
         return matrix @ x
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: object, grad: Tensor) -> tuple[None, None, Tensor]:
         return None, None, ctx.transpose @ grad.contiguous()  # type: ignore[attr-defined]
+
+
+def _spread(matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:
+    out: Tensor = _Spread.apply(matrix, transpose, x)  # type: ignore[no-untyped-call]
+    return out
 
 
 def _propagate(u: Tensor, v: Tensor, graph: Tensor, back: Tensor, layers: int) -> tuple[Tensor, Tensor]:
     users, items = u, v
     for _ in range(layers):
-        u, v = _Spread.apply(graph, back, v), _Spread.apply(back, graph, u)
+        u, v = _spread(graph, back, v), _spread(back, graph, u)
         users, items = users + u, items + v
     return users / (layers + 1), items / (layers + 1)

@@ -10,7 +10,7 @@ from training.interactions import Positives
 class TrendingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    half_life_d: float = Field(14.0, gt=0)
+    half_life_d: float = Field(7.0, gt=0)
 
 
 def decayed_counts(positives: Positives, n_items: int, half_life_d: float) -> NDArray[np.float32]:
