@@ -215,7 +215,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _parquet_schema(path: Path) -> str | None:
-    """The columns in MLflow's words, so that the UI shows them; None when there is no such file."""
+    """The columns in MLflow's words, so that the UI shows them; None when there is no such file or folder of parts."""
     import pyarrow.dataset as ds
 
     if not path.exists():

@@ -118,11 +118,13 @@ def test_a_damaged_bundle_is_not_registered(registry: Registry, make_bundles: Ma
         train(registry, "damaged", bundles)
 
 
-def test_a_dataset_keeps_its_whole_digest_and_columns(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["interactions.parquet", "interactions.parquet/part-0.parquet"])
+def test_a_dataset_keeps_its_whole_digest_and_columns(registry: Registry, tmp_path: Path, name: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"user_id": ["u"], "value": [1.0]}), tmp_path / "interactions.parquet")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"user_id": ["u"], "value": [1.0]}), tmp_path / name)
     with registry.run("dataset") as run:
         run.log_dataset(folder=tmp_path, name="shop", digest=DATA_DIGEST, rows=1, source="/original")
     (entry,) = registry.run_facts(run.id).data
