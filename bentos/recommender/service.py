@@ -44,7 +44,7 @@ FOR_GOOD = {"max_requests": 10**9, "max_age": 1e9}
 QUIET: dict[str, Any] = {"metrics": {"enabled": False}, "logging": {"access": {"enabled": False}}}
 RUNNER: dict[str, Any] = {**QUIET, "runner_connection": FOR_GOOD, "traffic": {"timeout": 10}}
 BATCH_ROWS = 16_384  # about 32 requests of 500 candidates
-BATCH_LATENCY_MS = 200
+BATCH_LATENCY_MS = 2_000  # what waited longer is dropped; its caller has gone long before
 RANK_SHARE = 0.35  # of the whole deadline, for one ranker in another process
 
 

@@ -11,8 +11,6 @@ import pytest
 
 from tests.serving_processes import TOKEN, free_port, running, wait_until
 
-pytestmark = pytest.mark.xdist_group("serving-entry")
-
 
 @pytest.fixture(scope="module")
 def served(world, tmp_path_factory):

@@ -17,7 +17,6 @@ from bentos.recommender.service import Ranking
 from registry.artifacts import open_bundle
 from tests.serving_processes import alive, answers, free_port, running, wait_until
 
-pytestmark = pytest.mark.xdist_group("serving-topologies")
 SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "0"]
 
 
@@ -98,6 +97,7 @@ def test_killing_ranking_gives_the_next_rung_and_recovers(distributed):
     assert set(rungs) == {("full", "dcn"), ("simple_ranking", "logistic")}
 
 
+@pytest.mark.slow
 def test_under_stock_bentoml_serve_a_killed_ranker_comes_back_and_a_killed_arbiter_leaves_nothing(world, tmp_path):
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -16,8 +16,7 @@ import pytest
 
 from tests.serving_processes import alive, running, wait_until
 
-pytestmark = pytest.mark.xdist_group("serving-worker")
-SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "0.5"]
+SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "2"]
 
 
 def port_is_free(url):
@@ -63,7 +62,7 @@ def test_without_the_rankers_file_it_starts_degraded_says_so_and_stops_cleanly_o
         readiness = []
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             clients = [pool.submit(load) for _ in range(3)]
-            wait_until(lambda: len(seen) > 10, why="load")
+            wait_until(lambda: len(seen) > 10, 60, why="load")
             served.process.send_signal(signal.SIGTERM)
             while served.process.poll() is None:
                 try:
