@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from training.progress import Progress
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "map@10", "recall@500", "coverage")
+SLICE_METRICS = ("ndcg@10", "recall@10", "recall@500")
 
 Data = Annotated[Path, typer.Option("--data", help="A data set: a folder with interactions.parquet and items.parquet.")]
 
@@ -157,10 +158,10 @@ def show(judged: "Evaluation") -> None:
     )
     if judged.funnel.slices:
         rows = (
-            (name, estimates["ndcg@10"].n, *(_cell(estimates[metric]) for metric in METRICS))
+            (name, estimates["ndcg@10"].n, *(_cell(estimates[metric]) for metric in SLICE_METRICS))
             for name, estimates in judged.funnel.slices.items()
         )
-        table("the funnel by slice", ("", "users", *METRICS), rows)
+        table("the funnel by slice", ("", "users", *SLICE_METRICS), rows)
 
 
 def _row(scores: "Scores") -> Sequence[Any]:
@@ -172,7 +173,8 @@ def _row(scores: "Scores") -> Sequence[Any]:
 def _cell(estimate: Any) -> str:
     if estimate.value != estimate.value:
         return "–"
-    return f"{estimate.value:.4f} ± {estimate.se:.4f}" if estimate.se == estimate.se else f"{estimate.value:.4f}"
+    error = f"±{estimate.se:.4f}" if estimate.se == estimate.se else ""
+    return f"{estimate.value:.4f} {error}"
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def write_fallback(
 def write_ranking(out: Path, model: DcnV2, schema: RowSchema, **sealed: Any) -> tuple[Bundle, float]:
     """Write the ranking bundle `out`; also the largest difference between the exported graph and PyTorch."""
     part = _fresh(out)
-    difference = export_dcn(model, len(schema.columns), part / "dcn.onnx")
+    difference = export_dcn(model, part / "dcn.onnx")
     (part / "schema.json").write_bytes(msgspec.json.encode(schema))
     return _publish(part, out, kind="ranking", **sealed), difference
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from features.ranking import CLOCK_COLUMNS, RowSchema
 from training.determinism import deterministic
 from training.evaluation import metrics
+from training.export import export_onnx
 from training.progress import Progress, silent
 
 CLIP = 6.0  # standard deviations: no outlier of a new day may leave the range that was learnt
@@ -281,38 +282,19 @@ def platt(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -
     return (slope, offset) if slope > 1e-3 else (1e-3, base - 1e-3 * float(x.mean()))
 
 
-def export_dcn(model: DcnV2, n_columns: int, path: Path) -> float:
-    """Write dcn.onnx (`rows` float32 [R, F] → `score` float32 [R]); returns the largest difference from PyTorch.
+def export_dcn(model: DcnV2, path: Path) -> float:
+    """Write dcn.onnx (`rows` float32 [R, F] → `score` float32 [R]) by rename; the largest difference from PyTorch.
 
-    Written to a temporary name first.
+    Raises:
+        ArtifactError: they differ by more than 1e-4.
     """
-    import onnxruntime
-
-    model.eval()
-    part = path.with_name(path.name + ".part")
-    sample = torch.zeros(3, n_columns)
-    program = torch.onnx.export(
-        model,
-        (sample,),
-        input_names=["rows"],
-        output_names=["score"],
-        dynamic_shapes={"rows": {0: torch.export.Dim("R", min=1)}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    assert program is not None  # noqa: S101 - always given when dynamo is on
-    program.save(str(part))
-    session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
-    worst = 0.0
-    for n in (1, 2, 257):
-        rows = random.normal(size=(n, n_columns)).astype(np.float32)
-        dense = rows[:, : model.n_dense]
-        scale = model.scale.numpy()
-        dense[:] = model.mean.numpy() + dense / np.where(scale > 0, scale, 1.0)
-        for at, size in enumerate(model.sizes):
-            rows[:, model.n_dense + at] = random.integers(0, size, n)
-        worst = max(worst, float(np.abs(session.run(["score"], {"rows": rows})[0] - predict(model, rows)).max()))
+    rows = random.normal(size=(257, model.n_dense + len(model.sizes))).astype(np.float32)
+    spread = model.scale.numpy()
+    rows[:, : model.n_dense] = model.mean.numpy() + rows[:, : model.n_dense] / np.where(spread > 0, spread, 1.0)
+    for at, size in enumerate(model.sizes):
+        rows[:, model.n_dense + at] = random.integers(0, size, len(rows))
+    part = path.with_name(path.name + ".part")
+    difference = export_onnx(model, {"rows": rows}, "score", part)
     part.rename(path)
-    return worst
+    return difference

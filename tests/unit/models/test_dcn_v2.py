@@ -1,0 +1,124 @@
+"""The ranker on made-up rows where one product of two columns decides."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from features.ranking import RowSchema, row_schema
+from training.evaluation import metrics
+from training.models.dcn_v2 import (
+    Cross,
+    DcnConfig,
+    DcnV2,
+    RankingRows,
+    export_dcn,
+    fit_dcn,
+    held_out_ndcg,
+    platt,
+    predict,
+    standardise,
+)
+
+SCHEMA: RowSchema = row_schema()
+SMALL = DcnConfig(cross_layers=1, hidden=(16,), epochs=15, rows_per_user=40)
+
+
+def world(users: int, seed: int) -> RankingRows:
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(users * 40, len(SCHEMA.columns))).astype(np.float32)
+    for at, column in enumerate(SCHEMA.columns):
+        if column.kind == "categorical":
+            values[:, at] = random.integers(0, column.size, len(values))
+    chance = 1 / (1 + np.exp(3 - 3 * values[:, 0] * values[:, 1] - values[:, 2]))
+    labels = (random.random(len(values)) < chance).astype(np.int8)
+    return RankingRows(values, labels, np.arange(0, users * 40 + 1, 40))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[DcnV2, RankingRows]:
+    held_out = world(60, 2)
+    return fit_dcn(SCHEMA, world(400, 1), held_out, seed=3, config=SMALL), held_out
+
+
+def test_it_learns_a_product_of_two_columns(fitted: tuple[DcnV2, RankingRows]) -> None:
+    model, held_out = fitted
+    linear = held_out.rows[:, 2]
+    assert held_out_ndcg(predict(model, held_out.rows), held_out) > held_out_ndcg(linear, held_out) + 0.05
+
+
+def test_its_probabilities_are_calibrated(fitted: tuple[DcnV2, RankingRows]) -> None:
+    model, _ = fitted
+    fresh = world(100, 9)
+    assert metrics.calibration(predict(model, fresh.rows), fresh.labels).ece < 0.03
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    train, held_out = world(30, 1), world(10, 2)
+    first, second = (fit_dcn(SCHEMA, train, held_out, seed=5, config=SMALL) for _ in range(2))
+    assert np.array_equal(predict(first, held_out.rows), predict(second, held_out.rows))
+
+
+def test_the_exported_graph_agrees_and_takes_any_number_of_rows(
+    fitted: tuple[DcnV2, RankingRows], tmp_path: Path
+) -> None:
+    model, held_out = fitted
+    assert export_dcn(model, tmp_path / "dcn.onnx") < 1e-5
+    session = onnxruntime.InferenceSession(str(tmp_path / "dcn.onnx"), providers=["CPUExecutionProvider"])
+    assert [(i.name, i.shape[1]) for i in session.get_inputs()] == [("rows", len(SCHEMA.columns))]
+    for n in (1, 7, 500):
+        (score,) = session.run(["score"], {"rows": held_out.rows[:n]})
+        assert score.shape == (n,)
+        assert np.abs(score - predict(model, held_out.rows[:n])).max() < 1e-5
+    wild = np.full((2, len(SCHEMA.columns)), 1e9, np.float32)
+    assert np.isfinite(session.run(["score"], {"rows": wild})[0]).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["dcn.onnx"]
+
+
+def test_a_cross_layer_is_x0_times_a_linear_map_plus_x() -> None:
+    layer = Cross(2)
+    with torch.no_grad():
+        layer.linear.weight.copy_(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+        layer.linear.bias.copy_(torch.tensor([1.0, 0.0]))
+        out = layer(torch.tensor([[2.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
+    assert out.tolist() == [[2 * (1 + 2 + 1) + 1, 3 * 1 + 1]]
+
+
+def test_rows_without_a_positive_still_give_a_model() -> None:
+    rows = RankingRows(np.zeros((1, len(SCHEMA.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
+    nobody = rows.take(np.empty(0, np.int64))
+    model = fit_dcn(SCHEMA, rows, nobody, seed=0, config=SMALL)
+    assert np.isfinite(predict(model, rows.rows)).all()
+
+
+def test_a_clock_seen_at_few_moments_is_left_out() -> None:
+    data = world(4, 0)
+    data.rows[:, SCHEMA.at("hour_sin")] = 0.5
+    data.rows[::2, SCHEMA.at("hour_sin")] = -0.5
+    _, scale = standardise(data.rows, SCHEMA)
+    assert scale[SCHEMA.at("hour_sin")] == 0
+    assert scale[SCHEMA.at("retrieval")] > 0
+
+
+def test_taking_users_keeps_their_rows_together() -> None:
+    data = world(3, 0)
+    taken = data.take(np.array([2, 0]))
+    assert np.array_equal(taken.rows[:40], data.rows[80:])
+    assert RankingRows.join([taken, data]).indptr.tolist() == [0, 40, 80, 120, 160, 200]
+
+
+def test_platt_finds_slope_and_offset() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=20_000)
+    labels = (random.random(20_000) < 1 / (1 + np.exp(-(2 * logits - 1)))).astype(np.int8)
+    slope, offset = platt(logits, labels)
+    assert slope == pytest.approx(2, abs=0.1)
+    assert offset == pytest.approx(-1, abs=0.1)
+
+
+def test_platt_never_turns_the_order_round() -> None:
+    slope, _ = platt(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 1, 0, 0]))
+    assert slope > 0
+    assert platt(np.zeros(4), np.array([1, 0, 0, 0]))[1] < 0
