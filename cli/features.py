@@ -11,7 +11,7 @@ import typer
 
 from cli.moments import moment_us
 from cli.output import Json, emit, err, errors_end_well, out, table
-from contracts.errors import Refused, UsageError
+from contracts.errors import NotFound, Refused, UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -68,14 +68,17 @@ def materialize(
     as_of: Annotated[
         str | None, typer.Option("--as-of", metavar="T", help="Moment; the log is whole up to it [default: its end].")
     ] = None,
+    bento: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Its two-tower gives the embeddings [default: the latest built].")
+    ] = None,
     home: Home = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compute the features of a log as of one moment and write them into the online store.
 
-    Embeddings come with a trained model and are left as they are. Running it again is safe: an older value never
-    overwrites a newer one.
+    Embeddings come from a Bento's two-tower; with no Bento built yet they are left as they are. Running it again is
+    safe: an older value never overwrites a newer one.
 
     Example: `streamrec features materialize --data data/retail --as-of 2011-07-06T11:22:00Z`
     """
@@ -83,6 +86,7 @@ def materialize(
     from features.materialize import materialize as run
     from features.offline.log import open_log
     from features.online.open import open_store
+    from training.embeddings import as_features
 
     settings = load_settings({"home": home})
     if settings.online_store == "memory":
@@ -92,15 +96,23 @@ def materialize(
     moment = end if as_of is None else moment_us(as_of, "--as-of") or 0
     if moment > max(end, time.time_ns() // 1_000):
         raise UsageError(f"--as-of {as_of} is in the future: values stamped with it would never grow old")
-    plan = {"data": str(data), "as_of": _iso(moment), "online_store": settings.online_store, "home": str(settings.home)}
+    retrieval = _retrieval_bundle(settings, bento)
+    plan = {
+        "data": str(data),
+        "as_of": _iso(moment),
+        "online_store": settings.online_store,
+        "home": str(settings.home),
+        "embeddings": None if retrieval is None else retrieval.name,
+    }
     if dry_run:
         emit({**plan, "dry_run": True}, as_json=as_json)
         return
     err.print(f"features of {data} as of {_iso(moment)} → {settings.online_store} store", markup=False)
     store = open_store(settings)
     try:
+        users, items = (None, None) if retrieval is None else as_features(retrieval, data, moment)
         with _bar("users") as progress:
-            made = run(data, store, moment, progress=progress)
+            made = run(data, store, moment, user_embeddings=users, item_embeddings=items, progress=progress)
     finally:
         store.close()
     emit(
@@ -108,6 +120,20 @@ def materialize(
         | {"feature_hash": made.feature_hash},
         as_json=as_json,
     )
+
+
+def _retrieval_bundle(settings: Any, bento: str | None) -> Path | None:
+    """The Bento's retrieval model; None where none was asked for and none is built."""
+    from registry.builds import bundles_of
+
+    if settings.bundles is not None and bento is None:
+        return Path(settings.bundles) / "retrieval"
+    try:
+        return bundles_of(bento, settings.home)["retrieval"]
+    except NotFound:
+        if bento is not None:
+            raise
+        return None
 
 
 @app.command()

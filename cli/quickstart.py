@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
         ui: Annotated[bool, typer.Option(help="Start the MLflow UI as well.")] = True,
         as_json: Json = False,
     ) -> None:
-        """Data → train → register → build → serve → a recommendation, then stay up until Ctrl-C.
+        """Data → train → register → build → features → serve → a recommendation, then stay up until Ctrl-C.
 
         Example: `streamrec quickstart --data ./my-data`
         """
@@ -88,6 +88,7 @@ def register(app: typer.Typer) -> None:
                 _streamrec("data", "synth", str(data), "--seed", str(seed))
         trained = _streamrec("train", "--data", str(data), "--seed", str(seed))
         built = _streamrec("build")
+        _streamrec("features", "materialize", "--data", str(data), "--bento", built["tag"])
         with processes.ended_by_signals():
             _serve(settings, data, built["tag"], trained, started, once=once, ui=ui, as_json=as_json)
 

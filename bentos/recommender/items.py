@@ -67,7 +67,7 @@ class ItemTable:
         ours = rows >= 0
         columns = dict(known.columns)
         for name, values in snapshot.columns.items():
-            columns[name] = np.full(len(self._catalogue), np.nan, np.float32)
+            columns[name] = np.full((len(self._catalogue), *values.shape[1:]), np.nan, np.float32)
             columns[name][rows[ours]] = values[ours]
         stamps = {name: snapshot.timestamps_us.get(name, 0) for name in snapshot.columns}
         fresh = _Columns(snapshot.version, columns, {**known.timestamps_us, **stamps})

@@ -93,7 +93,10 @@ def trained(home: Path, data: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def built(home: Path, trained: dict[str, Any]) -> dict[str, Any]:
-    return streamrec(home, "build")
+    tag = streamrec(home, "build")
+    made = streamrec(home, "features", "materialize", "--data", str(home / "data"), "--bento", tag["tag"])
+    assert made["users"] == 149
+    return tag
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Two-tower retrieval: the user's vector from attributes and the session, then its nearest items."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +25,18 @@ class TwoTower:
 
     def retrieve(self, query: Query, user: User, blocked: NDArray[np.bool_], quota: int) -> SourceResult:
         """Scores are cosine similarities."""
-        attributes = self._attributes.row(user.row, query.context)[None, :]
-        (vectors,) = self._session.run(None, user_inputs([user.history], [user.history_age_h], attributes))
+        (vector,) = self.embed([user], [query.context])
+        return replace(self._nearest.search(vector, blocked, quota), vector=vector)
+
+    def embed(self, users: Sequence[User], contexts: Sequence[Mapping[str, str]]) -> NDArray[np.float32]:
+        """float32 [B, D], unit length.
+
+        Raises:
+            ArithmeticError: the model gave something else than numbers.
+        """
+        attributes = np.stack([self._attributes.row(u.row, c) for u, c in zip(users, contexts, strict=True)])
+        inputs = user_inputs([u.history for u in users], [u.history_age_h for u in users], attributes)
+        vectors: NDArray[np.float32] = self._session.run(None, inputs)[0]
         if not np.isfinite(vectors).all():
             raise ArithmeticError("the user's vector is not finite")
-        return replace(self._nearest.search(vectors[0], blocked, quota), vector=vectors[0])
+        return vectors
