@@ -22,11 +22,13 @@ class Settings(BaseModel):
 
     home: Path = Field(Path(".streamrec"), description="where the embedded default writes everything")
     host: str = Field("127.0.0.1", description="address that servers listen on")
-    port: int = Field(3000, ge=0, le=65535)
-    topology: Literal["colocated", "distributed"] = "colocated"
+    port: int = Field(3000, ge=0, le=65535, description="port of `serve`; 0 takes a free one")
+    topology: Literal["colocated", "distributed"] = Field(
+        "colocated", description="all in one process, or a process for each runner"
+    )
     online_store: str = Field("sqlite", description="`sqlite`, `memory` or a `redis://` URL")
     rules: Path | None = Field(None, description="rules document; the one in the Bento when unset")
-    deadline_ms: float = Field(150.0, gt=0, le=60_000)
+    deadline_ms: float = Field(150.0, gt=0, le=60_000, description="time one recommendation may take")
     source_budget_ms: float = Field(30.0, gt=0, description="time any one retrieval source may take")
     log_contexts: float = Field(1.0, ge=0, le=1, description="share of requests whose context record is kept")
     device: Literal["cpu", "gpu"] = Field("cpu", description="where the ranker runs; the CPU when there is no GPU")
