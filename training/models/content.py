@@ -21,10 +21,10 @@ class ContentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prior_strength: float = Field(60.0, gt=0)
+    prior_strength: float = Field(10.0, gt=0)
     user_half_life_d: float = Field(120.0, gt=0)
-    item_half_life_d: float = Field(10.0, gt=0)
-    fresh_boost: float = Field(4.0, ge=0)
+    item_half_life_d: float = Field(14.0, gt=0)
+    fresh_boost: float = Field(20.0, ge=0)
     fresh_half_life_d: float = Field(14.0, gt=0)
 
 

@@ -3,7 +3,8 @@
 A node's embedding is the mean over its layers, each layer the normalised sum of its neighbours' embeddings in the one
 below; there are no other weights. Trained by in-batch sampled softmax over the distinct items of a batch. Without a
 correction for how often an item is sampled, that fits log P(item | user) - log Q(item): affinity apart from
-popularity. Q as it stands now (short memory, new items ahead of their counts) is put back as one more dimension.
+popularity. A part of Q as it stands now (new items ahead of their counts) is put back as one more dimension. Only a
+part: the other sources bring what is popular, and a union gains from sources that differ.
 Shapes: U users, N items, G dimensions.
 """
 
@@ -36,8 +37,9 @@ class LightGCNConfig(BaseModel):
     batch: int = Field(4096, ge=2)
     learning_rate: float = Field(1e-2, gt=0)
     temperature: float = Field(0.15, gt=0)
-    standing_half_life_d: float = Field(7.0, gt=0, description="memory of the popularity that is put back")
-    fresh_boost: float = Field(2.0, ge=0, description="added to the log popularity of an item on its first day")
+    standing_half_life_d: float = Field(60.0, gt=0, description="memory of the popularity that is put back")
+    standing_weight: float = Field(0.5, ge=0, description="how much of it; trending and content bring the rest")
+    fresh_boost: float = Field(1.0, ge=0, description="added to the log popularity of an item on its first day")
     fresh_half_life_d: float = Field(14.0, gt=0)
 
 
@@ -110,7 +112,8 @@ def _standing(positives: Positives, published_us: NDArray[np.int64], config: Lig
     count = decayed_counts(positives, len(published_us), config.standing_half_life_d)
     age_d = np.maximum(0.0, (positives.until_us - published_us) / DAY_US)
     fresh = config.fresh_boost * np.exp2(-age_d / config.fresh_half_life_d)
-    out: NDArray[np.float32] = (np.log(count / max(float(count.mean()), 1e-9) + 0.02) + fresh).astype(np.float32)
+    popular = config.standing_weight * np.log(count / max(float(count.mean()), 1e-9) + 0.02)
+    out: NDArray[np.float32] = (popular + fresh).astype(np.float32)
     return out
 
 

@@ -42,7 +42,7 @@ class TwoTowerConfig(BaseModel):
 
     epochs: float = Field(6.0, gt=0, description="passes over the examples, before the caps below")
     min_steps: int = Field(100, ge=1)
-    max_steps: int = Field(300, ge=1)
+    max_steps: int = Field(200, ge=1)
     batch: int = Field(1024, ge=2)
     learning_rate: float = Field(3e-3, gt=0)
     period_d: float = Field(7.0, gt=0, description="length of a period; at least 12 cover the log, at most 52 are used")
@@ -52,6 +52,12 @@ class TwoTowerConfig(BaseModel):
     unknown_user: float = Field(0.5, ge=0, le=1, description="share of examples whose user is hidden")
     unknown_item: float = Field(0.5, ge=0, le=1, description="share of items whose id is hidden")
     title_buckets: int = Field(1 << 14, ge=16)
+    crowd: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        description="weight of the crowd's dimension in the bundle; training trusts taste too much",
+    )
     new_items_only: bool = Field(True, description="only the first time a user wants an item, as evaluation counts")
 
 
@@ -350,6 +356,8 @@ def fit_two_tower(
             schedule.step()
             loss_value = loss_value * 0.95 + 0.05 * float(loss.detach()) if step else float(loss.detach())
             progress("two-tower", step + 1, steps)
+        with torch.no_grad():
+            users.crowd.fill_(float(np.log(config.crowd / (1 - config.crowd))))
         users.eval()
         items.eval()
         with torch.no_grad():

@@ -32,7 +32,7 @@ def test_a_taste_that_is_over_counts_less_than_a_recent_one() -> None:
         np.array([0, 0, 0, UNTIL - 1]),
         np.ones(4, np.float32),
     )
-    model = fit_lightgcn(recent, np.zeros(2, np.int64), LightGCNConfig(dimensions=4), seed=0)
+    model = fit_lightgcn(recent, np.zeros(2, np.int64), LightGCNConfig(dimensions=4, standing_half_life_d=5.0), seed=0)
     assert model.items[1, -1] > model.items[0, -1]
 
 
