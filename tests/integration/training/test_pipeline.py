@@ -1,0 +1,118 @@
+"""`train` from a data set to registered models, on a small world."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from contracts.errors import DataError, NotFound
+from contracts.settings import Settings
+from registry.artifacts import fit_problems, open_bundle, verify
+from registry.models import Registry
+from training.holdout import time_of_share
+from training.pipeline import TrainConfig, TrainResult, train
+
+
+@pytest.fixture(scope="module")
+def trained(
+    data: Path, quick: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainResult, Settings, Path, Path]:
+    """(result, settings, the folder it trained on, the bundles)."""
+    root = tmp_path_factory.mktemp("trained")
+    source = root / "data"
+    shutil.copytree(data, source)
+    settings = Settings(home=root / "home")
+    result = train(
+        source,
+        until_us=time_of_share(source, 0.1),
+        seed=1,
+        settings=settings,
+        config=quick,
+        keep=root / "bundles",
+    )
+    return result, settings, source, root / "bundles"
+
+
+def test_the_table_has_the_funnel_and_three_baselines_with_errors(trained: tuple) -> None:
+    result = trained[0]
+    assert set(result.baselines) == {"popularity", "recency_popularity_14d", "ease"}
+    for figures in (result.metrics, *result.baselines.values()):
+        for name in ("ndcg@10", "recall@10", "recall@500", "hit@10", "mrr@10", "map@10", "coverage"):
+            assert 0 <= figures[name] <= 1
+            assert figures[f"{name}_se"] >= 0
+    assert result.metrics["recall@500:two_tower"] <= 1
+    assert {"no_rules_ndcg@10", "ranker_auc", "ranker_log_loss", "ranker_ece"} <= set(result.metrics)
+    json.dumps(result.metrics, allow_nan=False)
+
+
+def test_three_bundles_that_fit_one_another_are_registered_with_evidence(trained: tuple) -> None:
+    result, settings, _, bundles = trained
+    opened = [open_bundle(bundles / kind, kind) for kind in ("retrieval", "ranking", "fallback")]
+    assert fit_problems(opened) == []
+    assert [problem for bundle in opened for problem in verify(bundle)] == []
+    registry = Registry.open(settings)
+    for kind, uri in result.models.items():
+        version = registry.resolve(uri)
+        assert version.run_id == result.run_id
+        evidence = registry.evidence(version)
+        assert evidence is not None
+        checks = {check.name: check for check in evidence.checks}
+        assert {"lineage", "artifacts", "parity", "leakage"} <= set(checks)
+        assert [c for c in checks.values() if c.name != "metrics" and c.verdict == "fail"] == []
+        assert ("metrics" in checks) == (kind == "ranking")
+
+
+def test_a_second_training_gives_the_same_figures_also_when_the_folder_is_gone(
+    trained: tuple, quick: TrainConfig
+) -> None:
+    first, settings, source, _ = trained
+    away = source.with_name("moved")
+    source.rename(away)
+    try:
+        again = train(source, until_us=first.trained_until_us, seed=1, settings=settings, config=quick)
+    finally:
+        away.rename(source)
+    assert any("is gone" in warning for warning in again.warnings)
+    assert again.snapshot == first.snapshot
+    for name, value in first.metrics.items():
+        if value is not None:
+            assert again.metrics[name] == pytest.approx(value, abs=5e-5), name
+
+
+def test_a_folder_that_was_never_there_is_not_found(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no data set"):
+        train(tmp_path / "nothing", until_us=None, seed=0, settings=settings)
+
+
+def test_a_cut_before_the_data_is_a_clear_error(data: Path, settings: Settings, quick: TrainConfig) -> None:
+    with pytest.raises(DataError, match="before --until"):
+        train(data, until_us=1, seed=0, settings=settings, config=quick)
+
+
+@pytest.mark.parametrize("keep", ["one user", "one item", "three rows"])
+def test_too_little_data_trains_with_a_warning_or_says_what_is_missing(
+    data: Path, settings: Settings, quick: TrainConfig, tmp_path: Path, keep: str
+) -> None:
+    table = pq.read_table(data / "interactions.parquet").sort_by("timestamp")
+    clicks = table.filter(pc.equal(table["event"], "click"))
+    match keep:
+        case "one user":
+            rows = table.filter(pc.equal(table["user_id"], clicks["user_id"][0].as_py()))
+        case "one item":
+            rows = table.filter(pc.equal(table["item_id"], clicks["item_id"][0].as_py()))
+        case _:
+            rows = clicks.slice(0, 3)
+    small = tmp_path / "small"
+    shutil.copytree(data, small)
+    pq.write_table(rows, small / "interactions.parquet")
+    try:
+        result = train(small, until_us=None, seed=0, settings=settings, config=quick)
+    except DataError as error:
+        assert error.message  # noqa: PT017 - either outcome is right
+    else:
+        assert result.warnings
+        assert all(value is None or math.isfinite(value) for value in result.metrics.values())
