@@ -8,6 +8,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from contracts.errors import StreamRecError
@@ -50,7 +51,7 @@ def errors_end_well(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except StreamRecError as error:
-            err.print(f"[bold red]error:[/bold red] {error.message}", markup=True, soft_wrap=True)
+            err.print(f"[bold red]error:[/bold red] {escape(error.message)}", markup=True, soft_wrap=True)
             if error.next_command:
                 err.print(f"  next: {error.next_command}", markup=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
