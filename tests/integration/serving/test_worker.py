@@ -85,7 +85,7 @@ def test_a_killed_worker_is_replaced_and_a_killed_parent_leaves_no_orphan_and_no
         os.kill(first["worker 1"], signal.SIGKILL)
 
         def replaced():
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(OSError):
                 return served.ready()["pid"] not in first.values()
 
         wait_until(replaced, 60, "a new worker on the same port")
