@@ -39,7 +39,7 @@ class RankingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    moments: int = Field(1, ge=1, le=8)
+    moments: int = Field(2, ge=1, le=8)
     window_share: float = Field(0.10, gt=0, lt=0.5)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
     held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping and calibration")

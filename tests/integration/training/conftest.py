@@ -31,7 +31,7 @@ def quick() -> TrainConfig:
             two_tower=TwoTowerConfig(min_steps=5, max_steps=5, batch=64, hidden=16),
             graph=LightGCNConfig(min_steps=5, max_steps=5, batch=64, dimensions=8),
         ),
-        dcn=DcnConfig(cross_layers=1, hidden=(16,), epochs=3),
+        dcn=DcnConfig(cross_layers=1, hidden=(16,), epochs=3, min_steps=3),
     )
 
 
