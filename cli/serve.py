@@ -81,7 +81,7 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
     """Paths made absolute, as the workers run in another folder."""
     found = {
         "STREAMREC_HOME": str(home),
-        "BENTOML_HOME": os.environ.get("BENTOML_HOME") or str(home / "bentoml"),
+        "BENTOML_HOME": str(home / "bentoml"),  # where `build` wrote it, whatever the environment says
         "OTEL_SDK_DISABLED": "true",
         "STREAMREC_CONFIG": str(Path(os.environ.get("STREAMREC_CONFIG", "streamrec.toml")).resolve()),
     }

@@ -319,7 +319,8 @@ class Runtime:
             snapshot = await asyncio.to_thread(self._snapshots.read_item_snapshot, self._snapshot)
             self._store_problem = ""
             if snapshot is not None:
-                await self._compute(lambda: self._funnel.set_items(snapshot))
+                # A pass over the catalogue: on the compute thread it would hold requests up.
+                await asyncio.to_thread(self._funnel.set_items, snapshot)
                 self._snapshot = snapshot.version
                 self._versions = self._versions_now()
         except StreamRecError as error:

@@ -7,8 +7,6 @@ from threading import Lock
 from uuid import UUID
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from bentos.telemetry.kinds import CONTEXTS, context_of_row
 from bentos.telemetry.roll import log_folder, parquet_files, read
@@ -84,6 +82,9 @@ def find_context(home: Path, request_id: str) -> ContextRecord | None:
     files = [str(p) for p in parquet_files(folder, *around)]
     if not files:
         return None
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
     rows = ds.dataset(files, schema=CONTEXTS.arrow, format="parquet").to_table(
         filter=pc.field("request_id") == request_id
     )

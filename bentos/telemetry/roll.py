@@ -21,9 +21,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from bentos.telemetry.kinds import KINDS, LogKind
 from bentos.telemetry.segments import Segment, parse, remove_if_empty, segments
@@ -110,6 +107,8 @@ def _roll_one(folder: Path, kind: LogKind, segment: Segment) -> Rolled:
 
 
 def _write(table: pa.Table, target: Path) -> None:
+    import pyarrow.parquet as pq
+
     target.parent.mkdir(exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     with part.open("wb") as file:
@@ -150,6 +149,9 @@ def read(home: Path, kind: LogKind, since_us: int | None = None, until_us: int |
     Raises:
         DataError: a record of a schema that this code does not know.
     """
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds  # brings pandas where it is installed: never into a serving process at its start
+
     folder = log_folder(home, kind)
     tables: list[pa.Table] = []
     read_already: set[str] = set()

@@ -1,6 +1,8 @@
 """The import table of the architecture, held by walking the imports with `ast`."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +92,13 @@ def test_package_inits_are_empty() -> None:
     for package in FIRST_PARTY:
         for path in (ROOT / package).rglob("__init__.py"):
             assert not path.read_text().strip(), f"{path.relative_to(ROOT)} is not empty"
+
+
+def test_a_serving_process_starts_without_them() -> None:
+    """The libraries may also come through others (`pyarrow.dataset` brings pandas): ask a process."""
+    code = (
+        "import sys, bentos.recommender.service\n"
+        f"print(sorted({NOT_IN_SERVING!r} & set(sys.modules)))"  # what the entry has loaded before its first request
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr[-2000:]
