@@ -95,7 +95,7 @@ def test_a_cut_before_the_data_is_a_clear_error(data: Path, settings: Settings, 
 
 @pytest.mark.parametrize("keep", ["one user", "one item", "three rows"])
 def test_too_little_data_trains_with_a_warning_or_says_what_is_missing(
-    data: Path, settings: Settings, quick: TrainConfig, tmp_path: Path, keep: str
+    data: Path, trained: tuple, quick: TrainConfig, tmp_path: Path, keep: str
 ) -> None:
     table = pq.read_table(data / "interactions.parquet").sort_by("timestamp")
     clicks = table.filter(pc.equal(table["event"], "click"))
@@ -110,7 +110,7 @@ def test_too_little_data_trains_with_a_warning_or_says_what_is_missing(
     shutil.copytree(data, small)
     pq.write_table(rows, small / "interactions.parquet")
     try:
-        result = train(small, until_us=None, seed=0, settings=settings, config=quick)
+        result = train(small, until_us=None, seed=0, settings=trained[1], config=quick)
     except DataError as error:
         assert error.message  # noqa: PT017 - either outcome is right
     else:
