@@ -133,7 +133,7 @@ def _print_plan(plan: "Plan") -> None:
         "build",
         ["", "version", "run", "aliases", "content"],
         (
-            [kind, v.uri, v.run_id[:8], ", ".join(v.aliases), plan.model_tags[kind].partition("-v")[2] or ""]
+            [kind, v.uri, v.run_id[:8], ", ".join(v.aliases), plan.model_tags[kind].rpartition("-")[2]]
             for kind, v in plan.versions.items()
         ),
     )

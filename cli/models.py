@@ -71,7 +71,9 @@ def show(
 
     def human() -> None:
         out.print(f"[bold]{version.uri}[/bold]  {', '.join(version.aliases)}")
-        table("lineage", ["", ""], sorted((k, v) for k, v in version.tags.items() if v))
+        figures = ("evaluation", "baselines")
+        table("lineage", ["", ""], sorted((k, v) for k, v in version.tags.items() if v and k not in figures))
+        _print_metrics(version)
         if evidence is None:
             out.print("no evidence")
             return
@@ -99,7 +101,7 @@ def lineage(
 
     registry, settings = _open(home)
     tree = walk(reference, registry, settings)
-    emit(tree.document(), as_json=as_json, human=lambda: out.print(_tree(tree), soft_wrap=True))
+    emit(tree.document(), as_json=as_json, human=lambda: out.print(_tree(tree)))
 
 
 @app.command()
@@ -166,8 +168,25 @@ def _metrics(version: "ModelVersion") -> Mapping[str, float]:
     return {name: round(value, 5) for name, value in json.loads(version.tags.get("evaluation") or "{}").items()}
 
 
+def _print_metrics(version: "ModelVersion") -> None:
+    """The run and the baselines beside it, in the figures that a release is judged by; `--json` has all of them."""
+    rows = {"this run": _metrics(version), **json.loads(version.tags.get("baselines") or "{}")}
+    names = [name for name in ("ndcg@10", "recall@10", "hit@10", "coverage") if name in rows["this run"]]
+    table("metrics", ["", *names], ([who, *(_figure(m.get(name)) for name in names)] for who, m in rows.items()))
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
 def _day(us: "str | int | None") -> str:
     return datetime.fromtimestamp(int(us) / 1e6, UTC).strftime("%Y-%m-%d") if us else ""
+
+
+def _evaluation(text: str) -> str:
+    """The two figures that everybody asks for."""
+    found = json.loads(text or "{}")
+    return ", ".join(f"{name} {found[name]:.4f}" for name in ("ndcg@10", "recall@500") if name in found)
 
 
 def _tree(node: "Node", parent: "Tree | None" = None, seen: set[str] | None = None) -> "Tree":
@@ -179,7 +198,8 @@ def _tree(node: "Node", parent: "Tree | None" = None, seen: set[str] | None = No
     again = node.kind == "run" and node.name in seen
     label = f"[bold]{node.kind}[/bold] {escape(node.name)}" + (" (as above)" if again else "")
     if not again:
-        label += "".join(f"\n  [dim]{key}[/dim] {escape(value)}" for key, value in node.facts.items() if value)
+        facts = {**node.facts, "evaluation": _evaluation(node.facts.get("evaluation", ""))}
+        label += "".join(f"\n  [dim]{key}[/dim] {escape(value)}" for key, value in facts.items() if value)
     branch = Tree(label) if parent is None else parent.add(label)
     if not again:
         seen.add(node.name)
