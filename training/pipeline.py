@@ -81,6 +81,7 @@ def train(
     Raises:
         NotFound, DataError: no such data set, or nothing to learn from. Unreachable: the registry is away.
     """
+    from registry.builds import import_models
     from registry.models import Lineage, Registry
 
     started = time.perf_counter()
@@ -148,6 +149,8 @@ def train(
         if keep is not None:
             _keep(bundles, keep)
         run_id = run.id
+    # Into the Bento model store as well, so that a plain `bentoml build` finds them.
+    import_models(registry, versions.values(), settings.home)
     return TrainResult(
         run_id=run_id,
         models={kind: version.uri for kind, version in versions.items()},
