@@ -1,5 +1,6 @@
 """`streamrec features`: definitions, materialisation, history, parity."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,14 +101,14 @@ def materialize(
     plan = {
         "data": str(data),
         "as_of": _iso(moment),
-        "online_store": settings.online_store,
+        "online_store": _without_password(settings.online_store),
         "home": str(settings.home),
         "embeddings": None if retrieval is None else retrieval.name,
     }
     if dry_run:
         emit({**plan, "dry_run": True}, as_json=as_json)
         return
-    err.print(f"features of {data} as of {_iso(moment)} → {settings.online_store} store", markup=False)
+    err.print(f"features of {data} as of {_iso(moment)} → {plan['online_store']} store", markup=False)
     store = open_store(settings)
     try:
         users, items = (None, None) if retrieval is None else as_features(retrieval, data, moment)
@@ -247,6 +248,11 @@ def parity(
             f"{len(result.mismatches)} of {document['values']} values differ between online and offline: {names}",
             next_command=f"streamrec features parity --data {data} --seed {seed} --json",
         )
+
+
+def _without_password(url: str) -> str:
+    """`redis://:secret@host/0` as `redis://host/0`: plans end up in logs."""
+    return re.sub(r"//[^/]*@", "//", url)
 
 
 def _iso(moment_us: int) -> str:

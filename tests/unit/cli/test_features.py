@@ -137,3 +137,10 @@ def test_materialize_needs_a_store_that_is_there_and_stays(
     result = run("materialize", "--data", data)
     assert result.exit_code == code
     assert said in result.stderr
+
+
+def test_a_plan_keeps_the_password_of_the_store_to_itself(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMREC_ONLINE_STORE", "redis://:hunter2@127.0.0.1:1/0")
+    result = run("materialize", "--data", data, "--dry-run", "--json")
+    assert json.loads(result.stdout)["online_store"] == "redis://127.0.0.1:1/0"
+    assert "hunter2" not in run("materialize", "--data", data).stderr
