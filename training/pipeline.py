@@ -15,8 +15,6 @@ from bentos.recommender.rules import default_rules
 from contracts.errors import DataError, NotFound
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
-from features.offline.items import item_features_as_of
-from features.ranking import row_schema
 from features.registry import REGISTRY
 from registry.artifacts import Bundle, Kind, copy_bundle, open_bundle
 from training import checks, plots
@@ -24,12 +22,13 @@ from training.assess import Evaluation, assess
 from training.bundles import write_fallback, write_ranking
 from training.data import read, snapshot
 from training.data.snapshot import Snapshot
+from training.fitting import Fitter
 from training.holdout import TEST_SHARE, time_of_share
 from training.interactions import read_items, read_log
 from training.models.dcn_v2 import DcnConfig
 from training.progress import Progress, silent
-from training.ranking import Rankers, RankingConfig, fit_rankers
-from training.retrieval import RetrievalConfig, fit_retrieval
+from training.ranking import Rankers, RankingConfig, fit_rankers, moments
+from training.retrieval import RetrievalConfig
 
 SOURCES_INDEX = "sources.json"
 
@@ -97,9 +96,10 @@ def train(
             tags={"dataset": kept.config.name, "rules": rules.digest},
         ) as run,
         tempfile.TemporaryDirectory(prefix="streamrec-train-") as temporary,
+        Fitter(kept.folder, kept.config, seed, config.retrieval, progress) as fit,
     ):
         folder = Path(temporary)
-        fit = Fitter(kept, config, seed, progress)
+        fit.ahead([*moments(kept.folder, plan.cut_us, config.ranking), plan.cut_us, plan.final_us])
         rankers = fit_rankers(
             kept.folder,
             kept.config,
@@ -217,30 +217,6 @@ def split(kept: Snapshot, until_us: int | None, config: TrainConfig) -> Plan:
         return Plan(final_us, final_us, final_us, ("too few rows to hold any out: nothing was evaluated",))
     note = "figures are of models fitted before the test window; the registered ones are fitted again on all rows"
     return Plan(cut_us, end_us, final_us, (note,))
-
-
-class Fitter:
-    """Fits retrieval models on the rows before a moment."""
-
-    def __init__(self, kept: Snapshot, config: TrainConfig, seed: int, progress: Progress) -> None:
-        self._kept = kept
-        self._config = config
-        self._seed = seed
-        self._progress = progress
-
-    def __call__(self, until_us: int, out: Path) -> Bundle:
-        return fit_retrieval(
-            self._kept.folder,
-            self._kept.config,
-            until_us,
-            self._seed,
-            out,
-            self._progress,
-            retrieval=self._config.retrieval,
-            item_features=item_features_as_of(self._kept.folder, until_us),
-            feature_hash=REGISTRY.hash,
-            signature=row_schema().signature,
-        )
 
 
 def write_bundles(

@@ -113,6 +113,17 @@ def _contexts(log: Log, test: TestSet, seed: int) -> dict[str, dict[str, str]]:
     return contexts
 
 
+def moments(folder: Path, until_us: int, ranking: RankingConfig) -> list[int]:
+    """The moments to learn at, latest first: each a window before the one after it, or before `until_us`."""
+    found: list[int] = []
+    for number in range(ranking.moments):
+        moment_us = time_of_share(folder, ranking.window_share * (number + 1), until_us)
+        if moment_us >= (found[-1] if found else until_us):
+            break
+        found.append(moment_us)
+    return found
+
+
 def fit_rankers(
     folder: Path,
     config: DatasetConfig,
@@ -130,10 +141,7 @@ def fit_rankers(
     parts: list[RankingRows] = []
     warnings: list[str] = []
     to_us = until_us
-    for number in range(ranking.moments):
-        moment_us = time_of_share(folder, ranking.window_share * (number + 1), until_us)
-        if moment_us >= to_us:
-            break
+    for number, moment_us in enumerate(moments(folder, until_us, ranking)):
         try:
             part = collect(
                 folder,
