@@ -36,7 +36,7 @@ class FunnelConfig:
 
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
     total: int = 500
-    depth: float = 2.5
+    depth: float = 4.0
     agreement: float = 1.5
     source_budget_ms: float = 30.0
     store_share: float = 0.4

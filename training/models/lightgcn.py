@@ -3,7 +3,7 @@
 A node's embedding is the mean over its layers, each layer the normalised sum of its neighbours' embeddings in the one
 below; there are no other weights. Trained by in-batch sampled softmax over the distinct items of a batch. Without a
 correction for how often an item is sampled, that fits log P(item | user) - log Q(item): affinity apart from
-popularity. A part of Q as it stands now (new items ahead of their counts) is put back as one more dimension. Only a
+popularity. A part of Q as it stands now is put back as one more dimension. Only a
 part: the other sources bring what is popular, and a union gains from sources that differ.
 Shapes: U users, N items, G dimensions.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from training.determinism import deterministic
-from training.interactions import DAY_US, Positives
+from training.interactions import Positives
 from training.models.trending import decayed_counts
 from training.progress import Progress, silent
 
@@ -39,8 +39,6 @@ class LightGCNConfig(BaseModel):
     temperature: float = Field(0.15, gt=0)
     standing_half_life_d: float = Field(60.0, gt=0, description="memory of the popularity that is put back")
     standing_weight: float = Field(0.5, ge=0, description="how much of it; trending and content bring the rest")
-    fresh_boost: float = Field(1.0, ge=0, description="added to the log popularity of an item on its first day")
-    fresh_half_life_d: float = Field(14.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +53,11 @@ class LightGCNModel:
 
 def fit_lightgcn(
     positives: Positives,
-    published_us: NDArray[np.int64],
+    n_items: int,
     config: LightGCNConfig,
     seed: int,
     progress: Progress = silent,
 ) -> LightGCNModel:
-    """published_us: int64 [N]."""
-    n_items = len(published_us)
     n_users = positives.n_users
     pair = positives.user.astype(np.int64) * n_items + positives.item
     edges, inverse = np.unique(pair, return_inverse=True)
@@ -98,7 +94,7 @@ def fit_lightgcn(
             u, v = _propagate(u0, v0, graph, back, config.layers)
             users = normalize(u, dim=-1) / config.temperature
             items = normalize(v, dim=-1)
-    bias = _standing(positives, published_us, config)[:, None]
+    bias = _standing(positives, n_items, config)[:, None]
     return LightGCNModel(
         np.hstack([users.numpy(), np.ones((n_users, 1), np.float32)]).astype(np.float32),
         np.hstack([items.numpy(), bias]).astype(np.float32),
@@ -107,14 +103,11 @@ def fit_lightgcn(
     )
 
 
-def _standing(positives: Positives, published_us: NDArray[np.int64], config: LightGCNConfig) -> NDArray[np.float32]:
-    """float32 [N]: logarithm of the decayed count against the mean item's, and a head start for the new."""
-    count = decayed_counts(positives, len(published_us), config.standing_half_life_d)
-    age_d = np.maximum(0.0, (positives.until_us - published_us) / DAY_US)
-    fresh = config.fresh_boost * np.exp2(-age_d / config.fresh_half_life_d)
-    popular = config.standing_weight * np.log(count / max(float(count.mean()), 1e-9) + 0.02)
-    out: NDArray[np.float32] = (popular + fresh).astype(np.float32)
-    return out
+def _standing(positives: Positives, n_items: int, config: LightGCNConfig) -> NDArray[np.float32]:
+    """float32 [N]: logarithm of the decayed count against the mean item's."""
+    count = decayed_counts(positives, n_items, config.standing_half_life_d)
+    out: NDArray[np.float32] = config.standing_weight * np.log(count / max(float(count.mean()), 1e-9) + 0.02)
+    return out.astype(np.float32)
 
 
 def _normalised(

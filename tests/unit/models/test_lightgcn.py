@@ -15,8 +15,8 @@ def two_groups(users: int = 20, items: int = 16) -> Positives:
 
 
 def test_an_unmet_item_of_the_own_group_scores_above_all_of_the_other() -> None:
-    config = LightGCNConfig(dimensions=8, min_steps=60, max_steps=60, fresh_boost=0.0)
-    model = fit_lightgcn(two_groups(), np.zeros(16, np.int64), config, seed=0)
+    config = LightGCNConfig(dimensions=8, min_steps=60, max_steps=60)
+    model = fit_lightgcn(two_groups(), 16, config, seed=0)
     scores = model.users @ model.items.T
     assert scores[0, 0] > scores[0, 1::2].max()
     assert scores[1, 1] > scores[1, 0::2].max()
@@ -32,18 +32,18 @@ def test_a_taste_that_is_over_counts_less_than_a_recent_one() -> None:
         np.array([0, 0, 0, UNTIL - 1]),
         np.ones(4, np.float32),
     )
-    model = fit_lightgcn(recent, np.zeros(2, np.int64), LightGCNConfig(dimensions=4, standing_half_life_d=5.0), seed=0)
+    model = fit_lightgcn(recent, 2, LightGCNConfig(dimensions=4, standing_half_life_d=5.0), seed=0)
     assert model.items[1, -1] > model.items[0, -1]
 
 
 @pytest.mark.parametrize("n_items", [2, 5])
 def test_items_without_edges_get_finite_embeddings(n_items: int) -> None:
     one = Positives(UNTIL, 2, np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(1, 5), np.ones(1, np.float32))
-    model = fit_lightgcn(one, np.zeros(n_items, np.int64), LightGCNConfig(dimensions=4), seed=0)
+    model = fit_lightgcn(one, n_items, LightGCNConfig(dimensions=4), seed=0)
     assert np.isfinite(model.users).all()
     assert np.isfinite(model.items).all()
 
 
 def test_the_edge_budget_bounds_the_steps() -> None:
     config = LightGCNConfig(dimensions=4, min_steps=60, edge_budget=158 * 2 * 7)
-    assert fit_lightgcn(two_groups(), np.zeros(16, np.int64), config, seed=0).steps == 7
+    assert fit_lightgcn(two_groups(), 16, config, seed=0).steps == 7
