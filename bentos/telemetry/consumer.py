@@ -171,7 +171,10 @@ class Consumer:
                 self._arrived.clear()
             if not taken:
                 continue
-            replies = await loop.run_in_executor(thread, self._commit, store, taken)
+            try:
+                replies = await loop.run_in_executor(thread, self._commit, store, taken)
+            except Exception as error:  # whatever it is, who waits is answered and the next commit is tried
+                replies = [Reply(w.number, problem=f"event store: {error}") for w in taken]
             self._waiting_events -= size
             for waiting, reply in zip(taken, replies, strict=True):
                 if not waiting.answer.done():
@@ -181,7 +184,7 @@ class Consumer:
         try:
             counts = store.append([w.events for w in taken])
         except Exception as error:  # the process must go on: the next commit may find the disk free again
-            print(f"{_now()} not stored: {error}", file=sys.stderr, flush=True)
+            _say(f"not stored: {error}")
             return [Reply(w.number, problem=str(error)) for w in taken]
         self._tell(store)
         return [Reply(w.number, a, d) for w, (a, d) in zip(taken, counts, strict=True)]
@@ -199,9 +202,9 @@ class Consumer:
                 if interactions:
                     self.other.append_interactions(interactions)
                 store.told(_OTHER_STORE, seq)
-        except StreamRecError as error:
+        except Exception as error:  # the events are durable: whatever befell the telling, they are answered so
             self._other_down_until = time.monotonic() + self.pace.beat_s
-            print(f"{_now()} online store: {error}", file=sys.stderr, flush=True)
+            _say(f"online store: {error}")
 
     async def _beat(self, store: EventStore, commits: ThreadPoolExecutor, lock_inode: int | None) -> None:
         loop = asyncio.get_running_loop()
@@ -215,15 +218,16 @@ class Consumer:
                 await loop.run_in_executor(commits, self._tell, store)
             if loop.time() >= next_roll:
                 next_roll = loop.time() + self.pace.roll_s
-                with contextlib.suppress(Unreachable):
+                try:
                     await loop.run_in_executor(commits, store.advance, time.time_ns() // 1000)
-                await self._start_roller()
+                    await self._start_roller()
+                except (Unreachable, OSError) as error:  # a full disk: the next round may find it free
+                    _say(f"rolling: {error}")
 
     async def _start_roller(self) -> None:
         if (self._roller and self._roller.returncode is None) or not _to_roll(self.home):
             return
-        with contextlib.suppress(OSError):
-            self._roller = await asyncio.create_subprocess_exec(*_ROLL, str(self.home))
+        self._roller = await asyncio.create_subprocess_exec(*_ROLL, str(self.home))
 
     async def _end_roller(self) -> None:
         """It may be stopped anywhere: whoever rolls next does its part again."""
@@ -249,8 +253,10 @@ def _to_roll(home: Path) -> bool:
     return any(s.final for folder in (home / "log").glob("*") if folder.is_dir() for s in segments(folder))
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def _say(words: str) -> None:
+    """A line for `run/consumer.log`. It lies on the disk of the events: a full one must not raise here as well."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {words}", file=sys.stderr, flush=True)
 
 
 def _other_store(settings: Settings) -> OnlineStore | None:
@@ -270,14 +276,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            print(f"{_now()} another consumer has the event store of {home}: nothing to do", file=sys.stderr)
+            _say(f"another consumer has the event store of {home}: nothing to do")
             return 0
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         asyncio.run(Consumer(home, _other_store(settings)).run(os.fstat(lock).st_ino))
     except StreamRecError as error:
-        print(f"{_now()} {error}", file=sys.stderr)
+        _say(str(error))
         return error.exit_code
+    except OSError as error:  # no room for the lock or the socket
+        _say(f"the event consumer cannot start: {error}")
+        return Unreachable.exit_code
     return 0
 
 

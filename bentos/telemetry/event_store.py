@@ -1,5 +1,6 @@
 """The event log: `events.db`, written by one process. An event and its streaming features are one transaction."""
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -97,8 +98,10 @@ class EventStore:
         return counts
 
     def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        """Never raises: SQLite rolls back by itself what a full disk interrupts."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def advance(self, now_us: int) -> None:
         """Tell the features' readers that the stream is whole up to `now_us`, though no event came."""

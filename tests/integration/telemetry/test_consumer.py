@@ -1,9 +1,11 @@
 """The consumer and its clients, as processes and over the real socket."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -350,6 +352,56 @@ def test_another_online_store_is_told_and_told_again_after_it_was_away(home: Pat
             await asyncio.sleep(0.02)
 
     with_consumer(home, Consumer(home, other, pace=FAST), body)
+
+
+class FullDisk:
+    """A standard error whose file lies on a disk without space."""
+
+    def write(self, words: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    flush = write
+
+
+@pytest.mark.parametrize("where", ["append", "untold"])
+def test_a_full_disk_is_an_answer_and_events_work_again_when_there_is_room(
+    home: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def body(client: EventsClient) -> None:
+        assert await client.send([event("a")]) == (1, 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(f"bentos.telemetry.event_store.EventStore.{where}", full)
+            patch.setattr(sys, "stderr", FullDisk())
+            for name in ("b", "c"):  # the second finds a consumer that has survived the first
+                if where == "append":
+                    with pytest.raises(Unreachable, match="disk is full"):
+                        await client.send([event(name)])
+                else:  # telling another store comes after the commit
+                    assert await client.send([event(name)]) == (1, 0)
+        again = await client.send([event("b"), event("c")])
+        assert again == ((2, 0) if where == "append" else (0, 2))
+        assert client.healthy is None
+
+    with_consumer(home, Consumer(home, MemoryStore(), pace=replace(FAST, beat_s=0.01)), body)
+
+
+def test_a_commit_that_ends_in_a_way_nobody_foresaw_is_answered_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("surprise")
+
+    async def body(client: EventsClient) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Consumer, "_commit", broken)
+            with pytest.raises(Unreachable, match="surprise"):
+                await client.send([event("a")])
+        assert await client.send([event("a")]) == (1, 0)
+
+    with_consumer(home, Consumer(home, pace=FAST), body)
 
 
 @pytest.mark.redis
