@@ -14,6 +14,7 @@ import msgspec
 
 from bentos.recommender import metrics, openapi
 from bentos.recommender.http import (
+    RETRY_SOON,
     ASGIApp,
     ClientGone,
     HttpProblem,
@@ -29,7 +30,7 @@ from bentos.recommender.http import (
 )
 from bentos.recommender.requests import decode
 from bentos.recommender.runtime import Answer, Runtime, new_request_id
-from contracts.errors import Overloaded, StreamRecError
+from contracts.errors import Overloaded, StreamRecError, Unreachable
 from contracts.http import RecommendationResponse, RecommendedItem
 
 log = logging.getLogger("streamrec.serving")
@@ -112,7 +113,7 @@ class Entry:
         if runtime is None or runtime.phase in ("loading", "stopped"):
             if route == "/livez":
                 return await _livez(scope, receive, send, None, request_id)
-            raise HttpProblem(503, "the models are being loaded", headers=[(b"retry-after", b"1")])
+            raise HttpProblem(503, "the models are being loaded", headers=RETRY_SOON)
         if self._in_flight > self._max_in_flight and route.startswith("/v1/"):
             raise from_error(Overloaded(f"{self._max_in_flight} requests are being answered"))
         return await methods[method](scope, receive, send, runtime, request_id)
@@ -137,7 +138,8 @@ async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtim
     try:
         answer = await runtime.recommend(request, request_id, scope["streamrec.began"])
     except Overloaded as error:  # not even the last rung has anything
-        raise HttpProblem(503, error.message, headers=[(b"retry-after", b"1")]) from error
+        log.error("request %s: %s", request_id, error.message)
+        raise HttpProblem(503, "nothing can be served now; /readyz says why", headers=RETRY_SOON) from error
     body = msgspec.json.encode(_response(answer, runtime.bento))
     await respond(send, 200, body, headers=[(b"x-request-id", request_id.encode())])
     runtime.record(answer)
@@ -173,7 +175,12 @@ def _response(answer: Answer, bento: str) -> RecommendationResponse:
 
 
 async def _events(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
-    accepted = await runtime.accept_events(await read_body(scope, receive))
+    body = await read_body(scope, receive)
+    try:
+        accepted = await runtime.accept_events(body)
+    except Unreachable as error:
+        detail = "the events are not stored: send them again with the same `event_id`; /readyz says why"
+        raise HttpProblem(503, detail, headers=RETRY_SOON) from error
     await respond(send, 202, msgspec.json.encode(accepted), headers=[(b"x-request-id", request_id.encode())])
     return 202
 

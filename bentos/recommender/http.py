@@ -23,6 +23,7 @@ PROBLEMS = "https://streamrec.dev/problems/"
 # connection; past this many bytes the connection is closed instead.
 DISCARD_BYTES = 32 << 20
 BODY_TIMEOUT_S = 10.0
+RETRY_SOON = ((b"retry-after", b"1"),)
 
 TITLES = {
     400: ("bad-request", "The request breaks the schema"),
@@ -65,7 +66,9 @@ def from_error(error: StreamRecError) -> HttpProblem:
         case Overloaded():
             return HttpProblem(429, error.message, headers=[(b"retry-after", str(error.retry_after_s).encode())])
         case Unreachable():
-            return HttpProblem(503, error.message, headers=[(b"retry-after", b"1")])
+            # Its message names files and addresses of this machine: that is for /readyz and the log.
+            detail = "a part that this request needs does not answer; /readyz names it"
+            return HttpProblem(503, detail, headers=RETRY_SOON)
         case _:
             return HttpProblem(500, "the service failed on this request; its log has the cause")
 

@@ -201,6 +201,8 @@ class Runtime:
         try:
             accepted, duplicates = await self._events.send(events)
         except StreamRecError as error:
+            if error.message != self._events_problem:  # once, not for each request
+                log.warning("events are not stored: %s", error.message)
             self._events_problem = error.message
             self.metrics.events.labels("failed").inc(len(events))
             raise

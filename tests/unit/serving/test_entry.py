@@ -6,7 +6,7 @@ import pytest
 from bentos.recommender import openapi
 from bentos.recommender.entry import ROUTES, Entry
 from bentos.recommender.metrics import Metrics
-from contracts.errors import Overloaded
+from contracts.errors import Overloaded, Unreachable
 
 
 class Runtime:
@@ -76,7 +76,7 @@ def test_too_many_at_once_are_told_when_to_come_again():
     assert json.loads(body)["type"].endswith("overloaded")
 
 
-@pytest.mark.parametrize(("raised", "wanted"), [(RuntimeError("a secret"), 500), (Overloaded("nothing left"), 503)])
+@pytest.mark.parametrize(("raised", "wanted"), [(RuntimeError("a secret"), 500), (Overloaded("a secret"), 503)])
 def test_what_no_rung_could_answer_is_a_problem_document_with_its_request_id(raised, wanted):
     async def recommend(*_):
         raise raised
@@ -88,6 +88,18 @@ def test_what_no_rung_could_answer_is_a_problem_document_with_its_request_id(rai
     assert problem["request_id"] == headers["x-request-id"]
     assert "secret" not in problem["detail"]
     assert f'route="/v1/recommendations",status="{wanted}"'.encode() in runtime.metrics.render()
+
+
+def test_events_that_are_not_stored_are_told_what_to_do_and_no_path_of_the_machine():
+    async def accept_events(_):
+        raise Unreachable("event store /srv/home/events.db: database or disk is full")
+
+    runtime = Runtime()
+    runtime.accept_events = accept_events
+    status, headers, body = call(entry(runtime), "POST", "/v1/events", b"{}")
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert "/srv" not in body.decode()
+    assert "send them again" in json.loads(body)["detail"]
 
 
 def test_the_openapi_document_describes_every_route_and_method_and_each_reference_resolves():
