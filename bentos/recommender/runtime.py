@@ -29,6 +29,7 @@ from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.events_client import EventsClient
 from bentos.telemetry.events_in import parse_events
 from bentos.telemetry.exposures import ExposureLog
+from bentos.telemetry.segments import Counts
 from contracts.errors import DataError, StreamRecError
 from contracts.exposures import ContextRecord, Versions
 from contracts.http import EventsAccepted, RecommendationRequest
@@ -258,10 +259,7 @@ class Runtime:
         components = {part: _part(part, problems, self._remote(part)) for part in ("retrieval", "ranking", "fallback")}
         components["online_store"] = _away(self._store_problem)
         components["events"] = _away(self._events_problem)
-        lost = self._exposures.counts()
-        components["exposures"] = _away(
-            f"{lost.dropped} dropped, {lost.errors} errors" if lost.dropped or lost.errors else ""
-        )
+        components["exposures"] = _exposures(self._exposures.healthy, self._exposures.counts())
         components["rules"] = (
             Component("degraded", self._rules_problem) if self._rules_problem else Component("healthy")
         )
@@ -341,6 +339,11 @@ def _rules(path: Path | None) -> tuple[RulesDocument, str]:
     except DataError as error:
         log.error("%s; the rules document of the Bento holds", error.message)
         return default_rules(), error.message
+
+
+def _exposures(problem: str | None, counts: Counts) -> Component:
+    """As writing goes now. What went wrong since the start is counted in `/metrics`."""
+    return _away(f"{problem}; {counts.queued} wait, {counts.dropped} dropped" if problem else "")
 
 
 def _away(problem: str) -> Component:

@@ -213,6 +213,9 @@ class SegmentWriter:
         """Hand over a record. False when it was dropped: the queue is full, or the writer is closed."""
         if self._queue.qsize() >= self.capacity or self._closing.is_set():
             self._dropped += 1
+            self._problem = (
+                self._problem or f"{self.folder}: {self.capacity} records wait for the disk, more are dropped"
+            )
             return False
         self._queue.put(record)
         if self._thread is None:
@@ -221,7 +224,7 @@ class SegmentWriter:
 
     @property
     def healthy(self) -> str | None:
-        """None, or why records are not reaching the disk."""
+        """None, or why records are not reaching the disk. None again after the next write that succeeds."""
         return self._problem
 
     def counts(self) -> Counts:

@@ -109,6 +109,13 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path, monkeypatch: pytest.Monke
     writer = SegmentWriter(tmp_path, capacity=2)
     assert [writer.append(Record(i)) for i in range(5)] == [True, True, False, False, False]
     assert writer.counts().dropped == 3
+    assert "dropped" in (writer.healthy or "")
+    monkeypatch.undo()  # the disk is back
+    writer._start()
+    until(lambda: writer.counts().written == 2)
+    until(lambda: writer.healthy is None)
+    assert writer.counts().dropped == 3  # the count stays
+    writer.close()
 
 
 def test_a_full_disk_reaches_no_caller_and_loses_nothing_once_there_is_room(
