@@ -213,9 +213,8 @@ class SegmentWriter:
         """Hand over a record. False when it was dropped: the queue is full, or the writer is closed."""
         if self._queue.qsize() >= self.capacity or self._closing.is_set():
             self._dropped += 1
-            self._problem = (
-                self._problem or f"{self.folder}: {self.capacity} records wait for the disk, more are dropped"
-            )
+            if not self._closing.is_set() and self._problem is None:
+                self._problem = f"{self.folder}: {self.capacity} records wait for the disk, more are dropped"
             return False
         self._queue.put(record)
         if self._thread is None:
