@@ -132,6 +132,15 @@ def resolve_items(
     return ResolvedItems(resolved, tuple(used), tuple(stale), valid_until)
 
 
+def stale_items(timestamps_us: Mapping[str, int], now_us: int) -> tuple[str, ...]:
+    """Names that `resolve_items` would call stale, without the pass over the columns."""
+    return tuple(
+        d.name
+        for d in _ITEM
+        if d.name in timestamps_us and d.ttl_us is not None and now_us - timestamps_us[d.name] > d.ttl_us
+    )
+
+
 def loggable(definition: FeatureDefinition, value: Any) -> float | str | list[str] | dict[str, float] | None:
     """The value as a context record keeps it. An embedding leaves its checksum: 128 floats would outweigh the rest."""
     match definition.dtype:

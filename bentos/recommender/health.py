@@ -1,6 +1,6 @@
 """`/readyz` as a document: each component, the device, the versions and what an answer can be at best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -28,6 +28,11 @@ class Readiness(msgspec.Struct, frozen=True):
     models: dict[str, str]
     rules: str
     pid: int
+
+
+def best_rung(best: str, store: Component, stale_items: Sequence[str]) -> str:
+    """`best`: what the models allow. Without the store, or with item features past their TTL, no answer is `full`."""
+    return "stale_features" if best == "full" and (store.state != "healthy" or stale_items) else best
 
 
 def status(phase: Phase, components: Mapping[str, Component]) -> Literal["ready", "degraded", "unavailable"]:

@@ -10,7 +10,7 @@ from contracts.catalogue import Catalogue
 from contracts.exposures import FeatureUsed
 from features.online.base import ItemSnapshot
 from features.ranking import ItemBlock, item_block
-from features.resolve import resolve_items
+from features.resolve import resolve_items, stale_items
 
 WALL_STEP_US = 60_000_000  # on the wall clock item ages move on once a minute
 
@@ -59,6 +59,10 @@ class ItemTable:
     def version(self) -> str:
         """Of the snapshot in use; empty before the first."""
         return self._now[0].version
+
+    def stale_at(self, now_us: int) -> tuple[str, ...]:
+        """Features that are too old at that moment; cheap, on any thread."""
+        return stale_items(self._now[0].timestamps_us, now_us)
 
     def set(self, snapshot: ItemSnapshot, now_us: int) -> None:
         """Overwrite the snapshot's columns. Items that it does not know keep their defaults (NaN)."""

@@ -19,7 +19,7 @@ from bentos.recommender.bundles import Pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.compute import Compute
 from bentos.recommender.funnel import Funnel
-from bentos.recommender.health import GAUGE, Component, Phase, Readiness, status
+from bentos.recommender.health import GAUGE, Component, Phase, Readiness, best_rung, status
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
 from bentos.recommender.rules import default_rules
@@ -226,6 +226,8 @@ class Runtime:
                 best = "simple_ranking"
             if components["retrieval"].state == "unhealthy":
                 best = "popularity"
+        stale_items = self._funnel.stages.items.stale_at(self._models.now_us()) if self._models.retrieval else ()
+        best = best_rung(best, components["online_store"], stale_items)
         return Readiness(
             status=status(self.phase, components),
             phase=self.phase,

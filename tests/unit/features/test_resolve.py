@@ -5,7 +5,7 @@ import pytest
 
 from features.online.base import Interaction, Stamped, UserState
 from features.registry import REGISTRY
-from features.resolve import default_of, resolve, resolve_items
+from features.resolve import default_of, resolve, resolve_items, stale_items
 
 HOUR = 3_600_000_000
 NOW = 1_000_000 * HOUR
@@ -117,3 +117,10 @@ def test_an_expired_item_embedding_is_left_out() -> None:
     resolved = resolve_items(columns, {"item_embedding_128d": NOW - 169 * HOUR}, 1, NOW)
     assert "item_embedding_128d" not in resolved.columns
     assert resolved.stale == ("item_embedding_128d",)
+
+
+def test_stale_items_are_those_of_the_whole_pass() -> None:
+    ages_h = {"item_ctr_7d": 25, "item_pop_7d": 24, "item_trending_score": 7, "item_age_days": 9_999}
+    stamps = {name: NOW - hours * HOUR for name, hours in ages_h.items()}
+    resolved = resolve_items({name: np.ones(2, np.float32) for name in stamps}, stamps, 2, NOW)
+    assert set(stale_items(stamps, NOW)) == set(resolved.stale) == {"item_ctr_7d", "item_trending_score"}

@@ -69,3 +69,26 @@ def test_exposures_are_healthy_again_after_a_write_and_the_errors_stay_counted(r
     metrics = runtime.metrics.render().decode()
     assert 'streamrec_records{log="exposures",state="errors"} 0.0' not in metrics
     assert 'streamrec_records{log="exposures",state="dropped"} 0.0' in metrics
+
+
+def test_without_the_store_the_best_rung_is_the_one_that_answers_have(runtime):
+    asyncio.run(runtime._refresh())
+    assert (runtime.readiness().best, answer(runtime).degradation) == ("full", "full")
+    runtime._store.away = True
+    asyncio.run(runtime._refresh())
+    ready = runtime.readiness()
+    assert (ready.best, ready.status, ready.components["online_store"].state) == (
+        "stale_features",
+        "degraded",
+        "degraded",
+    )
+    assert answer(runtime).degradation == ready.best
+    runtime._store.away = False
+    asyncio.run(runtime._refresh())
+    assert (runtime.readiness().best, runtime.readiness().status) == ("full", "ready")
+
+
+def test_item_features_past_their_ttl_lower_the_best_rung(runtime, monkeypatch):
+    late = runtime._models.now_us() + 400 * 86_400_000_000
+    monkeypatch.setattr(type(runtime._models), "now_us", lambda self: late)
+    assert runtime.readiness().best == "stale_features" == answer(runtime).degradation
