@@ -6,6 +6,7 @@ for all.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from bentos.recommender.metrics_folder import PREFIX
 from contracts.serving import DEGRADATIONS
+from features.registry import REGISTRY
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1.0, 2.5)
@@ -46,6 +48,13 @@ class Metrics:
             **named,
         )
         self.stages = Histogram("stage_seconds", "Time of each stage.", ("stage",), buckets=SECONDS, **named)
+        self.stale = Counter(
+            "stale_features",
+            "Answers in which a feature stood at its default because its value was past its TTL. `online_store`: the"
+            " store did not answer, and all features of the user did.",
+            ("feature",),
+            **named,
+        )
         self.errors = Counter("errors", "Exceptions that no rung expected.", ("where",), **named)
         self.events = Counter("events", "Events by what became of them.", ("result",), **named)
         self.in_flight = Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named)
@@ -76,8 +85,20 @@ class Metrics:
         )
         for degradation in DEGRADATIONS:  # a rate over a series that is not there is no rate
             self.latency.labels(degradation)
+        # Looked up once: an answer of a service that nobody materialises for has a dozen of them.
+        self._stale = {d.name: self.stale.labels(d.name) for d in REGISTRY if d.ttl_us is not None}
+        self._stale["online_store"] = self.stale.labels("online_store")
 
-    def served(self, degradation: str, ranked_by: str, seconds: float, stages_ms: "dict[str, float]") -> None:
+    def served(
+        self,
+        degradation: str,
+        ranked_by: str,
+        seconds: float,
+        stages_ms: "dict[str, float]",
+        stale: Sequence[str] = (),
+    ) -> None:
+        for feature in stale:
+            self._stale[feature].inc()
         self.answers.labels(degradation, ranked_by).inc()
         self.latency.labels(degradation).observe(seconds)
         for stage, ms in stages_ms.items():

@@ -189,7 +189,7 @@ class Runtime:
         """Off the response path: metrics, exposure, context."""
         slate = answer.slate
         seconds = time.perf_counter() - answer.began
-        self.metrics.served(slate.degradation, slate.ranked_by, seconds, dict(slate.stages_ms))
+        self.metrics.served(slate.degradation, slate.ranked_by, seconds, dict(slate.stages_ms), slate.stale)
         self._exposures.append(side_effects.exposure(answer.query, slate, self._versions))
         self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
 

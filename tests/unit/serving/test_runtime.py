@@ -14,6 +14,7 @@ from bentos.recommender.runtime import Runtime
 from bentos.telemetry import segments
 from contracts.http import RecommendationRequest
 from contracts.settings import Settings
+from features.online.base import Stamped
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,19 @@ def test_item_features_past_their_ttl_lower_the_best_rung(runtime, monkeypatch):
     late = runtime._models.now_us() + 400 * 86_400_000_000
     monkeypatch.setattr(type(runtime._models), "now_us", lambda self: late)
     assert runtime.readiness().best == "stale_features" == answer(runtime).degradation
+
+
+def test_values_past_their_ttl_are_counted_by_feature(runtime, monkeypatch):
+    def counted(feature):
+        return f'streamrec_stale_features_total{{feature="{feature}"}}'
+
+    now = runtime._models.now_us()
+    runtime._store.write_users({"u1": {"user_tenure_days": Stamped(5.0, now - 49 * 3_600_000_000)}})
+    answer(runtime)
+    answer(runtime)
+    runtime._store.away = True
+    answer(runtime)
+    metrics = runtime.metrics.render().decode()
+    assert counted("user_tenure_days") + " 2.0" in metrics
+    assert counted("online_store") + " 1.0" in metrics
+    assert counted("user_positives_30d") + " 0.0" in metrics  # never written is no stale value; the series is there
