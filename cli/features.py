@@ -1,6 +1,5 @@
 """`streamrec features`: definitions, materialisation, history, parity."""
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +86,7 @@ def materialize(
     from features.materialize import materialize as run
     from features.offline.log import open_log
     from features.online.open import open_store
+    from features.online.url import without_secrets
     from training.embeddings import as_features
 
     settings = load_settings({"home": home})
@@ -101,7 +101,7 @@ def materialize(
     plan = {
         "data": str(data),
         "as_of": _iso(moment),
-        "online_store": _without_password(settings.online_store),
+        "online_store": without_secrets(settings.online_store),
         "home": str(settings.home),
         "embeddings": None if retrieval is None else retrieval.name,
     }
@@ -248,11 +248,6 @@ def parity(
             f"{len(result.mismatches)} of {document['values']} values differ between online and offline: {names}",
             next_command=f"streamrec features parity --data {data} --seed {seed} --json",
         )
-
-
-def _without_password(url: str) -> str:
-    """`redis://:secret@host/0` as `redis://host/0`: plans end up in logs."""
-    return re.sub(r"//[^/]*@", "//", url)
 
 
 def _iso(moment_us: int) -> str:

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from contracts.errors import StreamRecError
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+# Without emoji: `:name:` within an address or a tag is letters.
+err = Console(stderr=True, highlight=False, emoji=False)
+out = Console(highlight=False, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else.")]
 

@@ -7,6 +7,7 @@ from contracts.settings import Settings
 from features.online.base import OnlineStore
 from features.online.memory import MemoryStore
 from features.online.sqlite import SqliteStore
+from features.online.url import without_secrets
 
 
 def open_store(settings: Settings, home: Path | None = None) -> OnlineStore:
@@ -26,4 +27,4 @@ def open_store(settings: Settings, home: Path | None = None) -> OnlineStore:
         from features.online.redis import RedisStore
 
         return RedisStore(wanted)
-    raise UsageError(f"`online_store` is {wanted!r}: it must be sqlite, memory or a redis:// URL")
+    raise UsageError(f"`online_store` is {without_secrets(wanted)!r}: it must be sqlite, memory or a redis:// URL")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -21,10 +22,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from contracts.errors import Unreachable
+from contracts.errors import Unreachable, UsageError
 from contracts.serving import HISTORY_LENGTH
 from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
+from features.online.url import without_secrets
 
 _STAMP = 20  # digits
 _BATCH = 500  # users a pipeline
@@ -48,6 +50,9 @@ class RedisStore:
     Args:
         url: `redis://host:port/db`.
         timeout_s: for connecting and for each answer: a late store must not eat the request's deadline.
+
+    Raises:
+        UsageError: the URL cannot be read.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 0.05, write_timeout_s: float = 5.0, prefix: str = "sr:") -> None:
@@ -58,7 +63,15 @@ class RedisStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: redis.asyncio.Redis | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._sync = redis.Redis.from_url(url, socket_timeout=write_timeout_s, socket_connect_timeout=write_timeout_s)
+        try:
+            self._sync = redis.Redis.from_url(
+                url, socket_timeout=write_timeout_s, socket_connect_timeout=write_timeout_s
+            )
+        except ValueError:  # its words quote what was taken for a port, which may be half a password
+            raise UsageError(
+                f"`online_store` is no address of a Redis: {without_secrets(url)};"
+                " signs like / ? # @ in a password are written %2F %3F %23 %40"
+            ) from None
 
     async def read_user(self, user_id: str) -> UserState:
         with self._reaching():
@@ -202,7 +215,16 @@ class RedisStore:
         try:
             yield
         except (RedisError, OSError, TimeoutError) as error:
+            shown = without_secrets(self._url)
             raise Unreachable(
-                f"Redis at {self._url.rsplit('@', 1)[-1]} does not answer: {error}",
-                next_command=f"redis-cli -u {self._url.rsplit('@', 1)[-1]} ping",
+                f"Redis at {shown} does not answer: {error}", next_command=_ask_by_hand(self._url)
             ) from error
+
+
+def _ask_by_hand(url: str) -> str:
+    """A command that asks the same Redis; a password is left to whoever types it."""
+    parts = urlsplit(url)
+    password = "REDISCLI_AUTH=… " if parts.password or "password=" in parts.query else ""
+    user = f" --user {parts.username}" if password and parts.username else ""
+    where = f"-s {unquote(parts.path)}" if parts.scheme == "unix" else f"-u {without_secrets(url)}"
+    return f"{password}redis-cli{user} {where} ping"

@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from cli.output import errors_end_well
-from contracts.errors import DataError
+from contracts.errors import DataError, Unreachable
 
 
 @pytest.mark.parametrize("words", ["it must be timestamp[us, UTC]", "no folder at data[/bold]", "[red]"])
@@ -16,3 +16,15 @@ def test_square_brackets_of_a_message_are_printed(words: str, capsys: pytest.Cap
     with pytest.raises(typer.Exit):
         command()
     assert words in capsys.readouterr().err
+
+
+def test_an_address_in_the_next_command_is_printed_letter_by_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    @errors_end_well
+    def command() -> None:
+        raise Unreachable("models:apple:1 is away", next_command="redis-cli -u redis://[::1]:6379/0 ping :apple:")
+
+    with pytest.raises(typer.Exit):
+        command()
+    said = capsys.readouterr().err
+    assert "next: redis-cli -u redis://[::1]:6379/0 ping :apple:" in said
+    assert "models:apple:1" in said

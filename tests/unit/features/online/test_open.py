@@ -26,3 +26,9 @@ def test_the_setting_chooses_the_adapter_and_opening_reaches_for_nothing(
 def test_another_word_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cassandra"):
         open_store(Settings(home=tmp_path, online_store="cassandra"))
+
+
+def test_a_mistyped_scheme_is_refused_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        open_store(Settings(home=tmp_path, online_store="reddis://:secret@host/0"))
+    assert "secret" not in refused.value.message
