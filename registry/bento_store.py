@@ -4,6 +4,7 @@ Everything is made beside its place and renamed into it, so that a kill leaves n
 """
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +60,12 @@ def stored_bento(tag: str | None, home: Path) -> StoredBento:
     for bento in everything:
         if bento.tag == f"{name or BENTO_NAME}:{version}":
             return bento
-    raise NotFound(f"there is no Bento {tag} in {home.resolve() / 'bentoml'}", next_command="bentoml list")
+    store = home.resolve() / "bentoml"
+    # Without the variable it would list another store, that of the user's home.
+    raise NotFound(
+        f"there is no Bento {tag} in {store}",
+        next_command=f"BENTOML_HOME={shlex.quote(str(store))} bentoml list" if everything else "streamrec build",
+    )
 
 
 def bentos(home: Path) -> list[StoredBento]:
