@@ -14,6 +14,7 @@ from features.online.streaming import (
     advance_watermark,
     apply_interactions,
     create_streaming_tables,
+    make_private,
 )
 from features.streaming import impression_events
 
@@ -55,6 +56,7 @@ class EventStore:
         self._path = home / EVENTS_DB
         self._skip = impression_events() if not_interactions is None else not_interactions
         try:
+            make_private(self._path)
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA busy_timeout = 5000")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -62,7 +64,7 @@ class EventStore:
             for statement in _TABLES:
                 self._db.execute(statement)
             create_streaming_tables(self._db)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise Unreachable(f"event store {self._path}: {error}") from error
 
     def append(self, batches: Sequence[Sequence[Event]]) -> list[tuple[int, int]]:

@@ -111,7 +111,8 @@ def _write(table: pa.Table, target: Path) -> None:
 
     target.parent.mkdir(exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    with part.open("wb") as file:
+    # Ids of users are in it; one that a killed process has left is written over.
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as file:
         pq.write_table(table, file, compression="zstd")
         file.flush()
         os.fsync(file.fileno())

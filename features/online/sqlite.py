@@ -14,7 +14,13 @@ from typing import Any
 from contracts.errors import Unreachable
 from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
-from features.online.streaming import EVENTS_DB, advance_watermark, apply_interactions, create_streaming_tables
+from features.online.streaming import (
+    EVENTS_DB,
+    advance_watermark,
+    apply_interactions,
+    create_streaming_tables,
+    make_private,
+)
 
 ONLINE_DB = "online.db"
 _SCHEMA = """
@@ -160,6 +166,7 @@ class SqliteStore:
         """A transaction that takes the write lock at once, on a connection of its own."""
         try:
             self._home.mkdir(parents=True, exist_ok=True)
+            make_private(self._home / file)
             db = sqlite3.connect(self._home / file, isolation_level=None, timeout=self._busy_ms / 1000)
         except (OSError, sqlite3.Error) as error:
             raise self._away(error) from error

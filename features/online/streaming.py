@@ -1,8 +1,11 @@
 """The streaming tables inside events.db. One process writes that file: the consumer, in the event's own transaction."""
 
+import contextlib
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from features.online import codec
 from features.online.base import Interaction
@@ -13,6 +16,16 @@ STREAMING_SCHEMA = """
 CREATE TABLE IF NOT EXISTS user_last (user_id TEXT PRIMARY KEY, last BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file for a new database, 0640: ids of users are in it. SQLite gives its mode to `-wal` and `-shm`.
+
+    Raises:
+        OSError: there is no such folder, or no room.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
 
 
 def create_streaming_tables(connection: sqlite3.Connection) -> None:

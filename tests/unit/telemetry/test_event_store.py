@@ -1,5 +1,7 @@
 import asyncio
+import os
 import sqlite3
+import stat
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,18 @@ def test_a_full_disk_is_an_error_of_ours_and_passes(tmp_path: Path) -> None:
     db.execute("PRAGMA max_page_count = 1000000")
     assert store.append([[event("a")]]) == [(1, 0)]
     store.close()
+
+
+def test_the_files_of_the_store_are_not_for_others_to_read(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = EventStore(tmp_path)
+        store.append([[event("a")]])
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("events.db*")}
+    store.close()
+    assert modes == dict.fromkeys(("events.db", "events.db-wal", "events.db-shm"), 0o640)
 
 
 def test_a_file_that_is_no_database_is_told_by_name(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +44,18 @@ def test_each_record_is_read_once_before_during_and_after_rolling(tmp_path: Path
     assert roll(tmp_path).records == 50
     assert ids(tmp_path) == wanted
     assert roll(tmp_path).records == 0
+
+
+def test_what_holds_ids_of_users_is_not_for_others_to_read(tmp_path: Path, exposure: Make) -> None:
+    before = os.umask(0o022)
+    try:
+        write(tmp_path, [exposure(1)])
+        roll(tmp_path)
+    finally:
+        os.umask(before)
+    files = list((tmp_path / "log").rglob("*.parquet"))
+    assert files
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o640}
 
 
 def test_the_rolled_columns_hold_what_was_logged(tmp_path: Path, exposure: Make) -> None:

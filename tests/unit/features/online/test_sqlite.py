@@ -1,7 +1,9 @@
 """What only the two files show: who writes which, what may be missing, and transactions of others."""
 
 import asyncio
+import os
 import sqlite3
+import stat
 from collections import Counter
 from pathlib import Path
 
@@ -39,6 +41,17 @@ def test_reading_makes_no_file_and_a_file_that_comes_later_is_found(tmp_path: Pa
     assert not (tmp_path / "home" / EVENTS_DB).exists()
     writer.append_interactions([("u", CLICK)])
     assert read(store).last == (CLICK,)
+
+
+def test_the_files_are_not_for_others_to_read(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = SqliteStore(tmp_path)
+        store.write_users(TENURE)
+        store.append_interactions([("u", CLICK)])
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in (ONLINE_DB, EVENTS_DB)} == {0o640}
 
 
 def test_events_alone_are_enough(tmp_path: Path) -> None:
