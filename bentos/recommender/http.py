@@ -18,7 +18,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"
-PROBLEMS = "https://streamrec.dev/problems/"
+PROBLEMS = "urn:streamrec:problem:"
 # A body over the limit is read to its end and thrown away, so that the client reads our answer and not a reset
 # connection; past this many bytes the connection is closed instead.
 DISCARD_BYTES = 32 << 20
