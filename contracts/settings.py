@@ -50,10 +50,12 @@ def load_settings(
     """Merge file, environment and flags (None means "not given").
 
     Raises:
-        UsageError: an unknown key or a value of the wrong type, naming where it came from.
+        UsageError: an unknown key or a value of the wrong type, naming where it came from; a home that is a file.
     """
     path = file or Path(environ.get("STREAMREC_CONFIG", "streamrec.toml"))
     values: dict[str, Any] = {}
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; STREAMREC_CONFIG names a TOML file")
     if path.exists():
         try:
             values |= tomllib.loads(path.read_text())
@@ -66,7 +68,10 @@ def load_settings(
     }
     values |= {key: value for key, value in (flags or {}).items() if value is not None}
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors())
         raise UsageError(f"settings ({path}, {PREFIX}* and flags): {problems}") from error
+    if settings.home.exists() and not settings.home.is_dir():
+        raise UsageError(f"`home` is {settings.home}, which is not a folder")
+    return settings
