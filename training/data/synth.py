@@ -23,6 +23,7 @@ __all__ = ["World", "write"]
 Rows = NDArray[np.integer[Any]]
 
 SLATE = 10  # places a slate has
+MOST_DAYS = 36_500  # a hundred years; far more lies before the first time that a data set may hold
 MAX_PAGES = 3  # slates a session has at most
 BLOCK_SESSIONS = 10_000
 TRIAL_SESSIONS = 4_000
@@ -118,6 +119,8 @@ def write(
     for name, value, least in (("users", users, 1), ("items", items, 2 * SLATE), ("days", days, 1), ("seed", seed, 0)):
         if value < least:
             raise UsageError(f"--{name} is {value}; it must be at least {least}")
+    if days > MOST_DAYS:
+        raise UsageError(f"--days is {days}; it must be at most {MOST_DAYS}")
     if events is not None and events < 1:
         raise UsageError(f"--events is {events}; it must be at least 1")
     wanted = users * EVENTS_PER_USER if events is None else events

@@ -134,6 +134,7 @@ def test_memory_is_bounded_by_a_block_of_sessions(tmp_path, monkeypatch):
         ({"users": 0}, "--users is 0"),
         ({"items": 5}, "--items is 5"),
         ({"days": -1}, "--days is -1"),
+        ({"days": 100_000_000}, "at most"),
         ({"events": 0}, "--events is 0"),
         ({"seed": -1}, "--seed is -1"),
     ],
