@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from cli import export
 from cli.output import Json, emit, err, errors_end_well, out, table
+from contracts.settings import load_settings
 
 if TYPE_CHECKING:
     from training.data.report import Report
@@ -39,6 +40,7 @@ def synth(
     """
     from training.data import synth as world
 
+    load_settings()  # nothing is taken from it, but a wrong key is an error here too
     with _bar() as bar:
         task = bar.add_task("events", total=None)
         written = world.write(
@@ -63,6 +65,7 @@ def online_retail(source: Source, target: Out, as_json: Json = False) -> None:
     """
     from training.data.online_retail import import_online_retail
 
+    load_settings()  # nothing is taken from it, but a wrong key is an error here too
     with err.status("importing") as status:
         report = import_online_retail(source, target, progress=lambda step: status.update(f"importing: {step}"))
     _show_import(report, target, as_json)
@@ -77,6 +80,7 @@ def movielens(source: Source, target: Out, as_json: Json = False) -> None:
     """
     from training.data.movielens import import_movielens
 
+    load_settings()  # nothing is taken from it, but a wrong key is an error here too
     with err.status("importing") as status:
         report = import_movielens(source, target, progress=lambda step: status.update(f"importing: {step}"))
     _show_import(report, target, as_json)
@@ -91,6 +95,7 @@ def validate(folder: Folder, as_json: Json = False) -> None:
     """
     from training.data.contract import validate_and_keep_rejects
 
+    load_settings()  # nothing is taken from it, but a wrong key is an error here too
     with err.status("checking"):
         report = validate_and_keep_rejects(folder)
     document = report.as_json()
@@ -108,6 +113,7 @@ def describe(folder: Folder, as_json: Json = False) -> None:
     """
     from training.data.describe import describe as look
 
+    load_settings()  # nothing is taken from it, but a wrong key is an error here too
     with err.status("reading"):
         document = look(folder)
     emit(document, as_json=as_json, human=lambda: _show_description(document))

@@ -28,8 +28,10 @@ def list_(as_json: Json = False) -> None:
 
     Example: `streamrec features list --json`
     """
+    from contracts.settings import load_settings
     from features.registry import REGISTRY
 
+    load_settings()  # nothing is taken from it, but a wrong key is an error here too
     document = {
         "hash": REGISTRY.hash,
         "problems": REGISTRY.report(),
@@ -152,8 +154,10 @@ def backfill(
 
     Example: `streamrec features backfill item_ctr_7d --data data/world --since 2025-01-01 --until 2025-02-01`
     """
+    from contracts.settings import load_settings
     from features.backfill import backfill as run
 
+    load_settings()
     with _bar("moments") as progress:
         made = run(
             name,
@@ -188,10 +192,12 @@ def parity(
     """
     from tempfile import TemporaryDirectory
 
+    from contracts.settings import load_settings
     from features.online.memory import MemoryStore
     from features.online.sqlite import SqliteStore
     from features.parity import parity as run
 
+    load_settings()
     if store not in ("memory", "sqlite"):
         raise UsageError(f"--store is {store!r}: it must be memory or sqlite")
     with TemporaryDirectory(prefix="streamrec-parity-") as scratch, _bar("moments") as progress:

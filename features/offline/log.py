@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from contracts.dataset import INTERACTIONS, ITEMS, DatasetConfig
-from contracts.errors import DataError
+from contracts.errors import DataError, NotFound
 from features.streaming import impression_events
 
 # What a broken file causes; everything else is a mistake of ours and keeps its traceback.
@@ -79,8 +79,11 @@ def open_log(
         user_ids, item_ids: only the events of these, kept in memory (for many small queries).
 
     Raises:
-        DataError: a file or column is missing, or the file is no Parquet.
+        NotFound: no such folder.
+        DataError: a file or column is missing, the file is no Parquet, or its times have no zone.
     """
+    if not folder.exists():
+        raise NotFound(f"there is no data set at {folder}", next_command="streamrec data synth OUT")
     config = DatasetConfig.read(folder)
     for name in (INTERACTIONS, ITEMS):
         if not (folder / name).exists():
@@ -112,13 +115,19 @@ def open_log(
 
 def _views(db: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path) -> None:
     path = _text(str((folder / INTERACTIONS).resolve()))
-    columns = {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM read_parquet({path})").fetchall()}  # noqa: S608
-    missing = {"user_id", "item_id", "timestamp", "event"} - columns
+    columns = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM read_parquet({path})").fetchall()}  # noqa: S608
+    missing = {"user_id", "item_id", "timestamp", "event"} - columns.keys()
     if missing:
         raise DataError(
             f"{folder / INTERACTIONS} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(sorted(missing))}",
             next_command=f"streamrec data validate {folder}",
         )
+    if columns["timestamp"].startswith("TIMESTAMP") and columns["timestamp"] != "TIMESTAMP WITH TIME ZONE":
+        raise DataError(
+            f"{folder / INTERACTIONS}: the times of column `timestamp` have no zone; store it as timestamp[us, UTC]",
+            next_command=f"streamrec data validate {folder}",
+        )
+    # A folder that nobody imported may hold rows that `data validate` rejects: without an id or a time it is no event.
     value = "value::DOUBLE" if "value" in columns else "NULL::DOUBLE"
     completed = (
         f"CASE WHEN event = {_text(config.completion_event)} THEN {value} END" if config.completion_event else "NULL"
@@ -126,11 +135,13 @@ def _views(db: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path) -
     shown = f"event = {_text(config.impression_event)}" if config.impression_event else "false"
     db.execute(f"""
         CREATE VIEW whole AS
-        SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id, event, epoch_us(timestamp) AS at_us,
+        SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id, event,
+               epoch_us(timestamp::TIMESTAMPTZ) AS at_us,
                {value} AS value, {_weight(config, value)} AS weight,
                {shown} AS impression, event = {_text(click_event(config))} AS click,
                ({completed})::DOUBLE AS completed
-        FROM read_parquet({path})""")  # noqa: S608
+        FROM read_parquet({path})
+        WHERE user_id IS NOT NULL AND item_id IS NOT NULL AND timestamp IS NOT NULL""")  # noqa: S608
     db.execute(f"CREATE VIEW items AS SELECT * FROM read_parquet({_text(str((folder / ITEMS).resolve()))})")  # noqa: S608
 
 

@@ -110,7 +110,7 @@ def test_parity_ends_with_3_and_names_the_feature_when_the_two_sides_differ(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("materialize", "--data", "{tmp}/nowhere"), 1, "data set"),
+        (("materialize", "--data", "{tmp}/nowhere"), 4, "data set"),
         (("materialize", "--data", "{data}", "--as-of", "yesterday"), 2, "--as-of"),
         (("materialize", "--data", "{data}", "--as-of", "2999-01-01"), 2, "future"),
         (("backfill", "shoe_size", "--data", "{data}"), 4, "shoe_size"),
@@ -144,3 +144,45 @@ def test_a_plan_keeps_the_password_of_the_store_to_itself(data: Path, monkeypatc
     result = run("materialize", "--data", data, "--dry-run", "--json")
     assert json.loads(result.stdout)["online_store"] == "redis://127.0.0.1:1/0"
     assert "hunter2" not in run("materialize", "--data", data).stderr
+
+
+def _replace_log(data: Path, **columns: pa.Array) -> None:
+    log = pq.read_table(data / "interactions.parquet")
+    for name, column in columns.items():
+        log = log.set_column(log.schema.get_field_index(name), name, column)
+    pq.write_table(log, data / "interactions.parquet")
+
+
+@pytest.mark.parametrize("command", [["materialize"], ["parity"], ["backfill", "item_ctr_7d"]])
+def test_a_data_set_that_is_not_there_is_not_found(command: list[str], tmp_path: Path) -> None:
+    home = {"STREAMREC_HOME": str(tmp_path / "home")}
+    result = CliRunner().invoke(app, ["features", *command, "--data", str(tmp_path / "nope"), "--json"], env=home)
+    assert result.exit_code == 4
+    assert result.stdout == ""
+
+
+def test_times_without_a_zone_are_refused(data: Path, tmp_path: Path) -> None:
+    times = pq.read_table(data / "interactions.parquet")["timestamp"].cast(pa.timestamp("us"))
+    _replace_log(data, timestamp=times)
+    result = CliRunner().invoke(
+        app, ["features", "materialize", "--data", str(data), "--json"], env={"STREAMREC_HOME": str(tmp_path / "home")}
+    )
+    assert result.exit_code == 1
+    assert "no zone" in result.stderr
+    assert not (tmp_path / "home" / "online.db").exists()
+
+
+def test_rows_without_an_id_make_no_user(data: Path, tmp_path: Path) -> None:
+    _replace_log(data, user_id=pa.array([None if n % 4 == 3 else f"u{n % 4}" for n in range(60)]))
+    result = CliRunner().invoke(
+        app, ["features", "materialize", "--data", str(data), "--json"], env={"STREAMREC_HOME": str(tmp_path / "home")}
+    )
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["users"] == 3
+
+
+def test_a_variable_that_is_no_setting_is_a_usage_error_everywhere(data: Path) -> None:
+    for words in (["features", "list"], ["data", "describe", str(data)], ["data", "validate", str(data)]):
+        result = CliRunner().invoke(app, [*words, "--json"], env={"STREAMREC_NONSENSE": "1"})
+        assert result.exit_code == 2, words
+        assert "nonsense" in result.stderr
