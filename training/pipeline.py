@@ -314,6 +314,10 @@ def evaluate(
     rules = RulesDocument.read(settings.rules) if settings.rules else default_rules()
     trained_until_us = max(open_bundle(path, kind).manifest.trained_until_us for kind, path in folders.items())
     if trained_until_us > from_us:
-        notes = (*notes, f"{full_tag} was trained on rows after --from: these figures flatter it")
+        notes = (
+            *notes,
+            f"{full_tag} was trained on rows after --from and never shows what a user met in them: these figures do "
+            "not measure it",
+        )
     judged = assess(folders, kept.folder, kept.config, from_us, min(to_us or end_us, end_us), rules, progress=progress)
     return EvaluateResult(full_tag, judged, notes)
