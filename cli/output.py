@@ -15,7 +15,8 @@ from contracts.errors import StreamRecError
 
 # Without emoji: `:name:` within an address or a tag is letters.
 err = Console(stderr=True, highlight=False, emoji=False)
-out = Console(highlight=False, emoji=False)
+# A pipe or a file has no width of its own: wide enough that a table of figures keeps its lines.
+out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else.")]
 
@@ -56,5 +57,9 @@ def errors_end_well(command: Callable[P, R]) -> Callable[P, R]:
             if error.next_command:
                 err.print(f"  next: {error.next_command}", markup=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:  # a folder that may not be written, a full disk: the system's word is the reason
+            where = f": {error.filename}" if error.filename else ""
+            err.print(f"[bold red]error:[/bold red] {escape(f'{error.strerror or error}{where}')}", soft_wrap=True)
+            raise typer.Exit(1) from error
 
     return wrapped

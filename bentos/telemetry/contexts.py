@@ -1,5 +1,6 @@
 """The context log: what a replay needs, sampled and droppable."""
 
+import time
 import zlib
 from collections import OrderedDict
 from pathlib import Path
@@ -78,6 +79,8 @@ def find_context(home: Path, request_id: str) -> ContextRecord | None:
                 if record.request_id == request_id:
                     return record
     started = _started_us(request_id)
+    if started is not None and started > time.time_ns() // 1000 + _DAY_US:
+        return None  # an id from the future names no request
     around = (started - _DAY_US, started + _DAY_US) if started is not None else (None, None)
     files = [str(p) for p in parquet_files(folder, *around)]
     if not files:

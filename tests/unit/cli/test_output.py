@@ -1,5 +1,7 @@
 """Messages reach the terminal letter by letter."""
 
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -28,3 +30,14 @@ def test_an_address_in_the_next_command_is_printed_letter_by_letter(capsys: pyte
     said = capsys.readouterr().err
     assert "next: redis-cli -u redis://[::1]:6379/0 ping :apple:" in said
     assert "models:apple:1" in said
+
+
+def test_what_the_system_refuses_ends_with_exit_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    @errors_end_well
+    def command() -> None:
+        (tmp_path / "absent" / "file").write_text("x")
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+    assert ended.value.exit_code == 1
+    assert "No such file or directory" in capsys.readouterr().err

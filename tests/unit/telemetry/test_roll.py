@@ -181,6 +181,7 @@ def test_a_request_is_found_in_memory_in_a_segment_and_in_parquet(
     assert find_context(tmp_path, request_id) == context_record(request_id)
     assert find_context(tmp_path, "another") == context_record("another")
     assert find_context(tmp_path, request_id[:-1] + "2") is None
+    assert find_context(tmp_path, "ffffffff-ffff-7fff-bfff-ffffffffffff") is None  # of the year 10889
     assert read_contexts(tmp_path).num_rows == 2
 
 
