@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +147,9 @@ def build(plan: Plan, home: Path, *, say: Callable[[str], None] = lambda _: None
     for kind in KINDS:
         say(f"importing {plan.versions[kind].uri}")
         import_model(plan.versions[kind], plan.bundles[kind], home)
-    with staging(store) as stage:
-        context = stage / "context"
+    # Not below home: BentoML refuses a build context in a hidden folder, and `.streamrec` is one.
+    with staging(store) as stage, tempfile.TemporaryDirectory(prefix="streamrec-build-") as temporary:
+        context = Path(temporary) / "context"
         _copy_code(plan.root, context)
         (context / BENTOFILE).write_text(yaml.safe_dump(bentofile(plan), sort_keys=False))
         private = stage / "home"  # a store of its own, so that the finished Bento is renamed into the shared one

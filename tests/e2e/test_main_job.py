@@ -75,7 +75,9 @@ def streamrec(home: Path, *words: str, expect: int = 0) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("machine") / ".streamrec"  # hidden, as the default is
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")
