@@ -1,10 +1,17 @@
 """Moments on the command line."""
 
 from datetime import UTC, datetime
+from typing import overload
 
 from contracts.errors import UsageError
 
 
+@overload
+def moment_us(text: str, option: str) -> int: ...
+@overload
+def moment_us(text: None, option: str) -> None: ...
+@overload
+def moment_us(text: str | None, option: str) -> int | None: ...
 def moment_us(text: str | None, option: str) -> int | None:
     """Microseconds since 1970 UTC of an ISO 8601 date or time; without a zone it is UTC, as all data is. None: None.
 

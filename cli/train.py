@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.moments import moment_us
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import UsageError
 from contracts.settings import load_settings
@@ -55,7 +56,7 @@ def train(
     Example: `streamrec train --data data/synth --seed 7`
     """
     settings = load_settings()
-    until_us = None if until is None else moment_us(until, "--until")
+    until_us = moment_us(until, "--until")
     _tame_libraries()
     from training.pipeline import train as run
 
@@ -100,7 +101,7 @@ def evaluate(
     """
     settings = load_settings()
     from_us = moment_us(start, "--from")
-    to_us = None if to is None else moment_us(to, "--to")
+    to_us = moment_us(to, "--to")
     if to_us is not None and to_us <= from_us:
         raise UsageError(f"--to {to} is not after --from {start}")
     _tame_libraries()
@@ -121,22 +122,6 @@ def evaluate(
         "warnings": list(result.warnings),
     }
     emit(document, as_json=as_json, human=lambda: show(judged))
-
-
-def moment_us(text: str, option: str) -> int:
-    """Microseconds since 1970 UTC.
-
-    Raises:
-        UsageError: not ISO 8601.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is not a moment; write 2011-07-06T11:22 or 2011-07-06T11:22:00Z") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 def iso(moment: int) -> str:

@@ -15,7 +15,7 @@ done
 root=$(mktemp -d)
 trap 'rm -rf "$root" "$root.tar"' EXIT
 debootstrap --variant=minbase --include=bash,ca-certificates,passwd,python3,python3-pip,python3-venv \
-  bookworm "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >&2
+  bookworm "$root" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >&2
 rm -f "$root"/usr/lib/python3*/EXTERNALLY-MANAGED # the image is the environment
 ln -sf python3 "$root/usr/bin/python"
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/usr/share/doc/* "$root"/usr/share/man/*
