@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,9 +80,8 @@ class Fitter:
         if future is None:
             _fit(*self._job, until_us, out, self._progress)
             return open_bundle(out, "retrieval")
-        for _ in as_completed([future]):
-            self._progress("retrieval models", sum(f.done() for f in self._ahead.values()), len(self._ahead))
         future.result()
+        self._progress("retrieval models", sum(f.done() for f in self._ahead.values()), len(self._ahead))
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(self._staging / str(until_us), out)
         return open_bundle(out, "retrieval")

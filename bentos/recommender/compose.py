@@ -10,9 +10,8 @@ from bentos.recommender.filters.seen import Seen
 from bentos.recommender.filters.unpublished import Unpublished
 from bentos.recommender.models import Models, RetrievalModels
 from bentos.recommender.rankers.base import Scorer
-from bentos.recommender.rankers.dcn import Dcn
-from bentos.recommender.rankers.logistic import Logistic
 from bentos.recommender.rankers.retrieval import RetrievalOrder
+from bentos.recommender.rankers.rows import RowRanker
 from bentos.recommender.rerank.base import Reranker
 from bentos.recommender.rerank.promote import Promote
 from bentos.recommender.rerank.window import Window
@@ -79,7 +78,7 @@ def filters(models: Models, rules: RulesDocument) -> list[Filter]:
 
 def scorers(models: Models) -> list[Scorer]:
     """Best first: the next one takes over where one is missing or fails."""
-    return [Dcn(models.ranker), Logistic(models.light), RetrievalOrder()]
+    return [RowRanker("dcn", models.ranker), RowRanker("logistic", models.light), RetrievalOrder()]
 
 
 def rerankers(models: Models, rules: RulesDocument) -> list[Reranker]:

@@ -3,11 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bentos.recommender.models import RowScorer
-from bentos.recommender.rankers.base import Rows
-from bentos.recommender.types import Candidates
-from contracts.serving import RankedBy
-
 
 class LogisticRanker:
     """sigmoid(((row - mean) / scale) · weights + bias), folded into one affine map. mean, scale, weights: [F]."""
@@ -22,18 +17,3 @@ class LogisticRanker:
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = np.clip(rows @ self._weights + self._bias, -60.0, 60.0)
         return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
-
-
-class Logistic:
-    name: RankedBy = "logistic"
-
-    def __init__(self, model: RowScorer | None) -> None:
-        self._model = model
-
-    @property
-    def ready(self) -> bool:
-        return self._model is not None
-
-    def score(self, candidates: Candidates, rows: Rows) -> NDArray[np.float32]:
-        assert self._model is not None  # noqa: S101 - `ready` was asked
-        return self._model.score(rows())
