@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from contracts.exposures import Versions
 from contracts.serving import Degradation, Variant
 
 MAX_BODY_BYTES = 1 << 20
@@ -40,6 +41,7 @@ class RecommendationResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     variant: Variant = msgspec.field(default_factory=lambda: "champion")  # default_factory: always on the wire
     experiments: dict[str, str] = msgspec.field(default_factory=dict)
     debug: dict[str, Any] | None = None
+    versions: Versions | None = None  # only for a gateway, which logs the exposure
 
 
 class EventIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,19 @@ class Settings(BaseModel):
     bundles: Path | None = Field(None, description="folder with retrieval/, ranking/, fallback/ in place of a Bento's")
     token: str | None = Field(None, description="bearer token for GET /v1/requests/{id}", repr=False)
 
+    front_key: str | None = Field(None, description="shared by a gateway and its Bentos; `up` makes one", repr=False)
+    gateway_port: int = Field(3000, ge=0, le=65535, description="port of the gateway under `up`; 0 takes a free one")
+    gateway_processes: int = Field(2, ge=1, le=256, description="gateway processes under `up`")
+    workers: int = Field(1, ge=1, le=256, description="worker processes of each live Bento under `up`")
+    driver: Literal["local", "static"] = Field("local", description="who runs the Bentos: `up`, or someone else")
+    upstreams: dict[str, list[str]] = Field({}, description="for `static`: Bento tag → its URLs")
+    control_db: str | None = Field(None, description="SQLAlchemy URL; SQLite under `home` when unset", repr=False)
+    operator_token: str | None = Field(None, description="token of the operator at the command line", repr=False)
+
+    @property
+    def control_uri(self) -> str:
+        return self.control_db or f"sqlite:///{self.home.resolve() / 'control' / 'control.db'}"
+
     @property
     def mlflow_uri(self) -> str:
         """`MLFLOW_TRACKING_URI` when set, else SQLite under `home`."""

@@ -1,0 +1,28 @@
+"""What a gateway and a Bento say to each other beside `/v1`: headers of the request, one field of the answer.
+
+A Bento heeds them only from a caller that shows the front key (`Settings.front_key`), compared in constant time. Then
+the gateway is the front process: the Bento writes no exposure of its own, answers under the id it was given, within the
+time that is left, and puts its `Versions` into the answer.
+"""
+
+import msgspec
+
+from contracts.rules import RulesDocument
+
+KEY = b"x-streamrec-front"
+REQUEST_ID = b"x-request-id"
+DEADLINE_MS = b"x-streamrec-deadline-ms"  # time left, a decimal number
+OVERRIDES = b"x-streamrec-overrides"  # `FrontOverrides` as JSON; absent: none
+SHADOW = b"x-streamrec-shadow"  # `1`: nobody sees the answer; it remembers no slate and logs no context
+RUNG = b"x-streamrec-rung"  # `popularity`: answer from that list (the gateway keeps it for its last resort)
+
+
+class FrontOverrides(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """rules: a whole document, as a Bento does not read routing tables; it keeps the parsed form by this text."""
+
+    rules: dict[str, object] | None = None
+    sources_off: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, rules: RulesDocument | None, sources_off: tuple[str, ...]) -> "FrontOverrides":
+        return cls(None if rules is None else rules.model_dump(mode="json"), sources_off)
