@@ -31,6 +31,17 @@ class RecommendedItem(msgspec.Struct, frozen=True):
     sources: list[str]
 
 
+class FrontFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What only the Bento knows of a request and a gateway must log.
+
+    clock_us: the data set's clock. panel: edge cases that the request is: `new_user`, `missing_features`,
+    `stale_features`, `new_items`, `no_context`.
+    """
+
+    clock_us: int = 0
+    panel: list[str] = []
+
+
 class RecommendationResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     user_id: str
@@ -41,7 +52,8 @@ class RecommendationResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     variant: Variant = msgspec.field(default_factory=lambda: "champion")  # default_factory: always on the wire
     experiments: dict[str, str] = msgspec.field(default_factory=dict)
     debug: dict[str, Any] | None = None
-    versions: Versions | None = None  # only for a gateway, which logs the exposure
+    versions: Versions | None = None  # these two only for a gateway, which logs the exposure
+    front: FrontFacts | None = None
 
 
 class EventIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
