@@ -105,9 +105,14 @@ class Metrics:
             self.stages.labels(stage).observe(ms / 1000)
 
     def render(self) -> bytes:
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-        if Path(folder).name.startswith(PREFIX):
-            merged = CollectorRegistry()
-            MultiProcessCollector(merged, path=folder)  # type: ignore[no-untyped-call]
-            return generate_latest(merged)
-        return generate_latest(self.registry)
+        return render(self.registry)
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """Prometheus text: of all processes that share a folder, or of this one."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+    if Path(folder).name.startswith(PREFIX):
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged, path=folder)  # type: ignore[no-untyped-call]
+        return generate_latest(merged)
+    return generate_latest(registry)
