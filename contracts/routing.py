@@ -132,6 +132,7 @@ class RoutingTable(_Part):
     version: int = Field(ge=0)
     written_at: str
     champion: Target | None
+    previous: Target | None = None  # whom a break-glass order goes back to once the release is promoted
     bentos: dict[str, Upstream] = {}  # ready ones, by tag
     release: ReleaseRoute | None = None
     experiments: tuple[ExperimentRoute, ...] = Field((), max_length=100)
@@ -149,7 +150,7 @@ class RoutingTable(_Part):
 
     @model_validator(mode="after")
     def _all_that_is_named_is_there(self) -> "RoutingTable":
-        targets = [t for t in (self.champion, self.release and self.release.candidate) if t]
+        targets = [t for t in (self.champion, self.previous, self.release and self.release.candidate) if t]
         digests = [t.rules for t in targets] + [e.treatment.rules for e in self.experiments]
         digests += [f.on.rules for f in self.flags]
         if missing := {d for d in digests if d is not None} - set(self.rules):
