@@ -1,14 +1,9 @@
-"""The entry: the outermost ASGI layer. It answers /v1, /readyz, /livez and /metrics; the rest is BentoML's.
-
-Outermost because the framework's stack costs more than the recommendation, and because its own /readyz and /metrics
-win over anything mounted inside.
-"""
+"""The entry of a Bento: handlers of /v1, /readyz, /livez and /metrics; the rest is BentoML's."""
 
 import hmac
 import logging
 import re
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 
@@ -16,121 +11,30 @@ from bentos.recommender import metrics, openapi
 from bentos.recommender.http import (
     RETRY_SOON,
     ASGIApp,
-    ClientGone,
     HttpProblem,
-    Message,
     Receive,
     Scope,
     Send,
-    from_error,
     header,
     read_body,
     respond,
-    respond_problem,
 )
+from bentos.recommender.layer import REQUESTS, Layer, Routes, livez
 from bentos.recommender.requests import decode
-from bentos.recommender.runtime import Answer, Runtime, new_request_id
-from contracts.errors import Overloaded, StreamRecError, Unreachable
+from bentos.recommender.runtime import Answer, Runtime
+from contracts.errors import Overloaded, Unreachable
 from contracts.http import RecommendationResponse, RecommendedItem
 
 log = logging.getLogger("streamrec.serving")
 
 REQUEST_ID = re.compile(r"^[0-9a-f-]{36}$")
-REQUESTS = "/v1/requests/"
-Handler = Callable[[Scope, Receive, Send, Runtime, str], Awaitable[int]]
 
 
-class Entry:
-    """
-    Args:
-        inner: BentoML's application.
-        runtime: the process's runtime, or None while it is being made.
-        max_in_flight: requests being answered at once; the next one gets a 429.
-    """
+class Entry(Layer[Runtime]):
+    """The Bento's own layer."""
 
     def __init__(self, inner: ASGIApp, runtime: Callable[[], Runtime | None], *, max_in_flight: int = 512) -> None:
-        self._inner = inner
-        self._runtime = runtime
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._inner(scope, receive, send)
-            return
-        path = scope["path"]
-        route = REQUESTS + "{request_id}" if path.startswith(REQUESTS) else path
-        methods = ROUTES.get(route)
-        if methods is None and not path.startswith("/v1"):
-            await self._inner(scope, receive, send)
-            return
-        began = time.perf_counter()
-        scope["streamrec.began"] = began
-        request_id = new_request_id()
-        runtime = self._runtime()
-        sent = _Sent(send)
-        self._in_flight += 1
-        if runtime:
-            runtime.metrics.in_flight.set(self._in_flight)
-        try:
-            status = await self._answer(scope, receive, sent, runtime, request_id, route)
-        except ClientGone:
-            status = 499  # what nginx logs for it: nobody was there to answer
-        except HttpProblem as problem:
-            status = problem.status
-            await respond_problem(send, problem, request_id)
-        except StreamRecError as error:
-            status = from_error(error).status
-            if status == 500:
-                log.exception("request %s failed", request_id)
-            await respond_problem(send, from_error(error), request_id)
-        except Exception:
-            status = 500
-            log.exception("request %s failed", request_id)
-            if runtime:
-                runtime.metrics.errors.labels("entry").inc()
-            if sent.started:
-                raise
-            detail = "the service failed on this request; its log has the cause"
-            await respond_problem(send, HttpProblem(500, detail), request_id)
-        finally:
-            self._in_flight -= 1
-            if runtime:
-                runtime.metrics.in_flight.set(self._in_flight)
-        if runtime:
-            runtime.metrics.requests.labels(route if methods else "unknown", str(status)).inc()
-
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: "_Sent", runtime: Runtime | None, request_id: str, route: str
-    ) -> int:
-        methods = ROUTES.get(route)
-        if methods is None:
-            raise HttpProblem(404, f"there is no {scope['path']}; /v1/openapi.json names what there is")
-        method = "GET" if scope["method"] == "HEAD" and "GET" in methods else scope["method"]
-        if method not in methods:
-            allowed = ", ".join(methods)
-            raise HttpProblem(405, f"{scope['path']} answers {allowed}", headers=[(b"allow", allowed.encode())])
-        if runtime is None or runtime.phase in ("loading", "stopped"):
-            if route == "/livez":
-                return await _livez(scope, receive, send, None, request_id)
-            raise HttpProblem(503, "the models are being loaded", headers=RETRY_SOON)
-        if self._in_flight > self._max_in_flight and route.startswith("/v1/"):
-            raise from_error(Overloaded(f"{self._max_in_flight} requests are being answered"))
-        return await methods[method](scope, receive, send, runtime, request_id)
-
-
-class _Sent:
-    """`send` that knows whether the answer has begun."""
-
-    __slots__ = ("_send", "started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-
-    async def __call__(self, message: Message) -> None:
-        self.started = True
-        await self._send(message)
+        super().__init__(inner, runtime, ROUTES, loading="the models are being loaded", max_in_flight=max_in_flight)
 
 
 async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
@@ -217,11 +121,6 @@ async def _readyz(scope: Scope, receive: Receive, send: Send, runtime: Runtime, 
     return status
 
 
-async def _livez(scope: Scope, receive: Receive, send: Send, runtime: Runtime | None, request_id: str) -> int:
-    await respond(send, 200, b'{"status":"alive"}', head=scope["method"] == "HEAD")
-    return 200
-
-
 async def _metrics(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
     runtime.observe()
     body = runtime.metrics.render()
@@ -229,12 +128,12 @@ async def _metrics(scope: Scope, receive: Receive, send: Send, runtime: Runtime,
     return 200
 
 
-ROUTES: dict[str, dict[str, Handler]] = {
+ROUTES: Routes = {
     "/v1/recommendations": {"POST": _recommend},
     "/v1/events": {"POST": _events},
     REQUESTS + "{request_id}": {"GET": _request},
     "/v1/openapi.json": {"GET": _openapi},
     "/readyz": {"GET": _readyz},
-    "/livez": {"GET": _livez},
+    "/livez": {"GET": livez},
     "/metrics": {"GET": _metrics},
 }

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from uuid6 import uuid7
 
 from bentos.recommender import device, side_effects
 from bentos.recommender.bundles import Pinned
@@ -22,6 +21,7 @@ from bentos.recommender.funnel import Funnel
 from bentos.recommender.health import GAUGE, Component, Phase, Readiness, best_rung, status
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
+from bentos.recommender.request_ids import new_request_id
 from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Query, Slate
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer
@@ -79,11 +79,6 @@ class Answer:
     slate: Slate
     exclude: list[str]
     began: float  # perf_counter seconds
-
-
-def new_request_id() -> str:
-    """UUIDv7 (RFC 9562): sorts by time."""
-    return str(uuid7())
 
 
 class Runtime:
