@@ -80,6 +80,16 @@ class Health:
         return Health(self.ready and late < FALL, late)
 
 
+@dataclass(slots=True)
+class _Smoke:
+    """A smoke test that is run again while it finds something. found: by the last one that has ended."""
+
+    key: tuple[str, Upstream]
+    began: float = 0.0
+    test: Future[tuple[str, ...]] | None = None
+    found: tuple[str, ...] | None = None
+
+
 class Prober:
     """Looks at every URL twice a second, in threads of its own.
 
@@ -105,7 +115,7 @@ class Prober:
         self._stopped = False
         self._wanted: dict[tuple[str, str], None] = {}  # (bento, url)
         self._health: dict[tuple[str, str], tuple[Health, str]] = {}  # with the last problem
-        self._smokes: dict[tuple[str, Upstream], tuple[float, Future[tuple[str, ...]]]] = {}
+        self._smoke: _Smoke | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="probe")
         self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
         self._thread.start()
@@ -132,15 +142,16 @@ class Prober:
 
     def smoke(self, bento: str, upstream: Upstream) -> tuple[str, ...] | None:
         key = (bento, upstream)
-        began, future = self._smokes.get(key, (0.0, None))
-        again = (
-            future is not None and future.done() and future.result() and time.monotonic() - began > self._smoke_again_s
-        )
-        if future is None or again:
-            self._smokes = {
-                key: (time.monotonic(), future := self._pool.submit(smoke_test, bento, upstream, self._key))
-            }
-        return future.result() if future.done() else None
+        smoke = self._smoke if self._smoke and self._smoke.key == key else None
+        if smoke is None:
+            smoke = self._smoke = _Smoke(key)
+        if smoke.test is not None and smoke.test.done():
+            smoke.found, smoke.test = smoke.test.result(), None
+        waited = time.monotonic() - smoke.began
+        if smoke.test is None and (smoke.found is None or (smoke.found and waited >= self._smoke_again_s)):
+            smoke.began = time.monotonic()
+            smoke.test = self._pool.submit(smoke_test, bento, upstream, self._key)
+        return smoke.found
 
     def stop(self) -> None:
         self._stopped = True

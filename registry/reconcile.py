@@ -82,6 +82,10 @@ class Reconciler:
             self._start(wanted, now_us)
         return self._problem
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
