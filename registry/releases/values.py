@@ -47,13 +47,16 @@ class Release(_Value):
     hypothesis: str = ""
     state: State = "created"
     paused_from: State | None = None
+    paused_us: int | None = None  # when; the clock of the step stands still while paused
     step: int = -1
     created_us: int
     step_since_us: int  # of the step
     since_us: int  # of the analysis
     ended_us: int | None = None
     reason: str = ""  # of the last transition
-    verdicts: tuple[MetricVerdict, ...] = ()  # of the last decision
+    verdicts: tuple[MetricVerdict, ...] = ()  # of the last decision in this step
+    skipped: tuple[str, ...] = ()  # steps that a person jumped over
+    waived: tuple[str, ...] = ()  # failed verdicts that a person has seen and resumed from: they do not pause again
     actor: str = ""
 
     @property
@@ -75,14 +78,17 @@ class Warm(_Value):
 class ControlState(_Value):
     """All that decides routing. One row, moved by compare-and-swap on `version`.
 
-    champion: the one truth of who is champion. previous: who a rollback of a promoted release goes back to.
+    champion: the one truth of who is champion. previous: who a rollback of a promoted release goes back to; set exactly
+    while that is armed. release: the last one, active or ended. ended: one that the last transition ended and that is
+    not in `release` any more, for the history.
     seen_us: the latest moment that any transition saw; time never runs backwards for a release.
     """
 
     version: int = 0
     champion: Target | None = None
     previous: Target | None = None
-    release: Release | None = None  # the active one, or the last promoted while a rollback of it is armed
+    release: Release | None = None
+    ended: Release | None = None
     warm: tuple[Warm, ...] = ()
     rules: dict[str, RulesDocument] = {}
     experiments: tuple[ExperimentRoute, ...] = ()
