@@ -1,7 +1,6 @@
 """One gateway process: what it holds from start to drain, and what it does for the entry."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -339,13 +338,12 @@ class GatewayRuntime:
 
     async def _forever(self, every_s: float, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
-            await asyncio.sleep(every_s)
             try:
                 await step()
             except Exception:
                 self.metrics.errors.labels("background").inc()
-                with contextlib.suppress(Exception):
-                    log.exception("a task in the background failed; it is tried again")
+                log.exception("a task in the background failed; it is tried again")
+            await asyncio.sleep(every_s)
 
 
 NO_FRONT = "it does not take this gateway for its front: STREAMREC_FRONT_KEY differs, so it logs exposures of its own"
