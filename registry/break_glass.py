@@ -48,7 +48,7 @@ def adopt(state: ControlState, order: BreakGlass, now_us: int) -> ControlState:
         if state.champion == order.champion and not (state.release and state.release.active):
             break
         try:
-            state = machine.apply(state, Rollback(reason=reason, adopted=order.id), now_us)
+            state = machine.apply(state, Rollback(reason=reason), now_us, order.actor)
         except Refused:
             break
     if state.champion != order.champion:
@@ -63,7 +63,7 @@ def _put_back(state: ControlState, order: BreakGlass, now_us: int) -> ControlSta
             f"order {order.id} names rules {order.champion.rules}, which the control database does not have",
             next_command="streamrec release start --rules FILE",
         )
-    warm = state.warm
+    warm = tuple(w for w in state.warm if w.target not in (order.champion, state.champion))
     if state.champion is not None:
-        warm = (*warm, Warm(target=state.champion, until_us=now_us + WARM_US))
-    return state.model_copy(update={"champion": order.champion, "previous": None, "release": None, "warm": warm})
+        warm = (*warm, Warm(target=state.champion, until_us=max(now_us, state.seen_us) + WARM_US))
+    return state.model_copy(update={"champion": order.champion, "previous": None, "warm": warm})

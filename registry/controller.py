@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from contracts.errors import Refused, StreamRecError, Unreachable
-from contracts.measurements import Snapshot
+from contracts.measurements import MetricVerdict, Snapshot
 from contracts.routing import BreakGlass, RoutingTable, Upstream
 from registry.break_glass import adopt
 from registry.control.store import Actor, Conflict, ControlStore, Lease
@@ -111,6 +111,7 @@ class Controller:
         self._judged_us: int | None = None
         self._noted_us: int | None = None
         self._snapshot: Snapshot | None = None
+        self._answering: frozenset[str] = frozenset()
         self._next = ""
         self._told: dict[str, str] = {}
         self._reported: tuple[Any, ...] = ()
@@ -153,7 +154,7 @@ class Controller:
         self._ensure(tick, state)
         ready = self._look(tick, state)
         state = self._first_champion(tick, state, ready, lease)
-        state = self._judge(tick, state, ready, lease)
+        state = self._judge(tick, state, lease)
         state = self._expire(tick, state, lease)
         self._route(tick, state, ready, lease)
         self._reconcile(tick, state)
@@ -220,7 +221,8 @@ class Controller:
 
     def _look(self, tick: Tick, state: ControlState) -> Mapping[str, Upstream]:
         """Who is ready. A champion that no longer answers keeps the URLs it had: there is nobody else to send users to,
-        and the gateways, who look themselves, use it again the moment it is back."""
+        and the gateways, who look themselves, use it again the moment it is back. So does a Bento that nobody has asked
+        yet: a controller that takes over moves no user before it knows better."""
         known: Mapping[str, Upstream] = {}
         with self._reported_as(tick, "driver"):
             known = {bento: upstream for bento, upstream in self._driver.upstreams().items() if bento in state.live}
@@ -229,12 +231,13 @@ class Controller:
         for bento, problem in readiness.problems.items():
             tick.problems.setdefault(bento, problem)
         ready = dict(readiness.ready)
-        champion = state.champion.bento if state.champion else None
-        if champion and champion not in ready and self._last and champion in self._last.bentos:
-            before = self._last.bentos[champion]
-            urls = tuple(url for url in before.urls if champion not in known or url in known[champion].urls)
+        self._answering = frozenset(ready)
+        before = self._last.bentos if self._last else {}
+        champion = {state.champion.bento} if state.champion else set()
+        for bento in (champion | readiness.unknown) & before.keys() - ready.keys():
+            urls = tuple(url for url in before[bento].urls if bento not in known or url in known[bento].urls)
             if urls:
-                ready[champion] = Upstream(urls=urls)
+                ready[bento] = Upstream(urls=urls)
         return ready
 
     def _first_champion(
@@ -254,10 +257,12 @@ class Controller:
         if wrong:
             tick.problems["smoke test"] = f"{bento}: {'; '.join(wrong)}"
             return state
-        command = Promote(reason="first champion: its smoke test has passed")
-        return self._apply(tick, state, command, lease, {"reason": command.reason, "smoke_test": "passed"})
+        passed = MetricVerdict(name=machine.SMOKE, verdict="pass", reason="all its answers are whole slates")
+        command = Promote(reason="first champion: its smoke test has passed", verdicts=(passed,))
+        detail = {"reason": command.reason, "verdicts": [passed.model_dump(mode="json")]}
+        return self._apply(tick, state, command, lease, detail)
 
-    def _judge(self, tick: Tick, state: ControlState, ready: Mapping[str, Upstream], lease: Lease) -> ControlState:
+    def _judge(self, tick: Tick, state: ControlState, lease: Lease) -> ControlState:
         """Evidence, verdicts, and the step that follows from them."""
         release = state.release
         if state.champion is None or release is None or not release.active:
@@ -269,13 +274,15 @@ class Controller:
         if snapshot is None:
             return state
         self._judged, self._judged_us = where, tick.now_us
-        self._snapshot = snapshot = snapshot.model_copy(update={"ready": {b: b in ready for b in state.live}})
+        answers = {bento: bento in self._answering for bento in state.live}
+        self._snapshot = snapshot = snapshot.model_copy(update={"ready": answers})
         decision = decide(state, snapshot, tick.now_us)
         self._next = decision.next
         command: Command | None = decision.command
         if command is None:
             changed = _words(decision.verdicts) != _words(release.verdicts)
-            if not changed or not _due(self._noted_us, tick.now_us, self._note_us):
+            # A person's `promote` is judged by them: the first of a step are noted at once.
+            if not changed or (release.verdicts and not _due(self._noted_us, tick.now_us, self._note_us)):
                 return state
             self._noted_us = tick.now_us
             command = Note(reason=decision.reason, verdicts=decision.verdicts)
@@ -361,7 +368,7 @@ class Controller:
         release = state.release
         assert release is not None  # noqa: S101 — both callers have looked
         try:
-            after = machine.apply(state, command, tick.now_us)
+            after = machine.apply(state, command, tick.now_us, CONTROLLER.name)
         except Refused as error:
             tick.problems["release"] = f"{command.kind}: {error.message}"
             return state

@@ -31,10 +31,12 @@ Look = Literal["ready", "late", "no"]
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """ready: the URLs that answer, by Bento; a Bento with none is not in it. problems: Bento → why it is not whole."""
+    """ready: the URLs that answer, by Bento; a Bento with none is not in it. problems: Bento → why it is not whole.
+    unknown: Bentos that have not been asked yet."""
 
     ready: Mapping[str, Upstream]
     problems: Mapping[str, str]
+    unknown: frozenset[str] = frozenset()
 
 
 class Probe(Protocol):
@@ -129,16 +131,18 @@ class Prober:
             known = dict(self._health)
         if new:
             self._wake.set()
-        ready, problems = {}, {}
+        ready, problems, unknown = {}, {}, set()
         for bento, upstream in upstreams.items():
             urls = tuple(url for url in upstream.urls if (h := known.get((bento, url))) and h[0].ready)
             if urls:
                 ready[bento] = Upstream(urls=urls)
             wrong = [f"{url}: {known[bento, url][1]}" for url in upstream.urls if known.get((bento, url), ("", ""))[1]]
             unseen = [url for url in upstream.urls if (bento, url) not in known]
+            if len(unseen) == len(upstream.urls):
+                unknown.add(bento)
             if wrong or unseen:
                 problems[bento] = "; ".join(wrong + [f"{url}: not looked at yet" for url in unseen])
-        return Readiness(ready, problems)
+        return Readiness(ready, problems, frozenset(unknown))
 
     def smoke(self, bento: str, upstream: Upstream) -> tuple[str, ...] | None:
         key = (bento, upstream)

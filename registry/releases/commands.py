@@ -289,7 +289,7 @@ def _change(
         state = store.load()
         try:
             step = step_in(state)
-            after = machine.apply(state, step.command, now_us)
+            after = machine.apply(state, step.command, now_us, actor.name)
         except (Refused, NotFound) as error:
             if not dry_run:
                 store.note(actor, "refused", subject, {"action": action, "reason": error.message}, now_us)
@@ -322,7 +322,7 @@ def _next(state: ControlState) -> str:
     if release.state == "paused":
         return "streamrec release resume, or streamrec release rollback"
     if release.policy.advance == "manual" and state.champion is not None:
-        return "streamrec release shadow|canary|ab|promote, as the policy advances by hand"
+        return f"{machine.next_step_command(release)}, as its policy advances by hand"
     return "streamrec release status --watch"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from contracts.measurements import Measured, Snapshot
 from contracts.settings import Settings
 from registry.control.store import ControlStore
+from registry.releases.machine import step_minutes
 from registry.releases.values import Release
 
 REPORT = "controller.json"  # in home/control: what the controller that leads has to say
@@ -148,7 +149,7 @@ def _time_left(release: Release, now_us: int) -> str:
     step = release.current
     if step is None or release.state not in ("shadow", "canary", "ab"):
         return ""
-    minutes = step.deadline_minutes - (now_us - release.step_since_us) / 60e6
+    minutes = step.deadline_minutes - step_minutes(release, now_us)
     if minutes <= 0:
         return "over"
     return f"{int(minutes // 60)} h {int(minutes % 60)} min" if minutes >= 60 else f"{minutes:.0f} min"

@@ -9,6 +9,7 @@ from contracts.errors import Unreachable
 from contracts.measurements import Snapshot
 from contracts.routing import BreakGlass, RoutingTable, Target
 from registry.controller import LINGER_S
+from registry.readiness import Readiness
 from registry.releases.policy import Policy, Step
 from registry.releases.values import Pause, Promote, Release, Resume, Rollback
 from tests.unit.registry.controller.world import BEGIN_US, NEW, OLD, POLICY, SECOND, World, bad, good
@@ -251,6 +252,19 @@ def test_a_second_controller_stands_by_and_takes_over_when_the_lease_runs_out(ca
     assert tick.wrote is not None  # at once: it fences the first one's tables
     assert tick.wrote.epoch > first_epoch
     assert not canary.controller.tick().leading
+
+
+def test_a_controller_that_takes_over_moves_no_user_before_it_has_looked(canary: World) -> None:
+    look = canary.probe.look
+    canary.probe.look = lambda upstreams: Readiness({}, {}, frozenset(upstreams))  # type: ignore[method-assign]
+    canary.controller.stop()
+    canary.controller = canary.new_controller()
+    assert canary.tick().wrote is not None
+    assert canary.weight() == 5
+    canary.probe.look = look  # type: ignore[method-assign]
+    canary.probe.down.add(NEW)
+    canary.tick()
+    assert canary.weight() == 0
 
 
 def test_a_lease_that_was_given_back_is_taken_at_once(canary: World) -> None:

@@ -160,6 +160,7 @@ class World:
         end_us = self.now_us + int(seconds * SECOND)
         while not condition():
             assert self.now_us < end_us, f"not within {seconds} s; last: {self.writer.last()}"
+            assert machine.invariants(self.state) == []
             try:
                 self.tick(1.0)
             except Died:
