@@ -4,7 +4,7 @@ import os
 
 import typer
 
-from cli import batch, build, data, features, models, quickstart, serve, train
+from cli import batch, build, data, features, models, quickstart, release, serve, train, up
 
 # Before any library that phones home is imported.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -23,9 +23,11 @@ quickstart.register(app)
 train.register(app)
 build.register(app)
 serve.register(app)
+up.register(app)
 app.add_typer(data.app, name="data", help="Make, import, check and export data sets.")
 app.add_typer(features.app, name="features", help="Feature definitions, materialisation and parity.")
 app.add_typer(models.app, name="models", help="Registered models and their lineage.")
+app.add_typer(release.app, name="release", help="Shadow, canary, A/B, promotion and rollback.")
 app.add_typer(batch.app, name="batch", help="Precomputed slates for all users.")
 
 

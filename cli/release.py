@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -84,7 +84,7 @@ def start(
 
 
 def _go(
-    kind: str,
+    kind: Literal["shadow", "canary", "ab"],
     weight: float | None,
     reason: str,
     token: str | None,

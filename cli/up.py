@@ -260,7 +260,7 @@ def _document(settings: Settings, stack: "Stack") -> dict[str, Any]:
         }
     gateway = _ask(f"{state.url}/readyz")
     document["gateway"] = gateway
-    document["serving"] = bool(gateway) and gateway.get("status") not in (None, "unavailable")
+    document["serving"] = gateway is not None and gateway.get("status") not in (None, "unavailable")
     if "gateway" in document["parts"] and not gateway:
         document["parts"]["gateway"]["state"] = "starting"
     if "mlflow" in state.processes:
