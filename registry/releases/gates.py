@@ -6,8 +6,8 @@ has passed leads to the next one; anything else waits, until the step's deadline
 
 from contracts.measurements import MetricVerdict, Snapshot
 from registry.releases.judge import Setting, judge
-from registry.releases.machine import RUNNING, holds_back, next_step_command, step_minutes, unproven
 from registry.releases.policy import Metric, Policy, Step
+from registry.releases.progress import holds_back, next_step_command, step_minutes, unproven
 from registry.releases.values import ControlState, Decision, Go, Pause, Promote, Release, Rollback
 
 # Verdicts that are no metric's: a space keeps them apart from the names of metrics.
@@ -174,7 +174,6 @@ def _overdue(step: Step, verdicts: Verdicts, waits: list[str]) -> Decision:
 
 
 def _forward(release: Release, step: Step, verdicts: Verdicts) -> Decision:
-    assert release.state in RUNNING  # noqa: S101 — decide has asked for all others
     passed = f"{step.name} has passed"
     last = release.step + 1 == len(release.policy.steps)
     if release.policy.advance == "manual":

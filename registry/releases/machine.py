@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from contracts.errors import Refused, UsageError
-from contracts.measurements import MetricVerdict
 from contracts.routing import Target
+from registry.releases.invariants import named_rules
 from registry.releases.policy import Step
+from registry.releases.progress import missing_for_promotion, next_step_command, step_minutes
 from registry.releases.values import (
     Command,
     ControlState,
@@ -64,83 +65,6 @@ def expire(state: ControlState, now_us: int) -> ControlState:
     armed = state.previous if any(w.target == state.previous for w in warm) else None
     after = state.model_copy(update={"warm": warm, "previous": armed, "ended": None, "seen_us": now})
     return after.model_copy(update={"rules": _referred(after)})
-
-
-def step_minutes(release: Release, now_us: int) -> float:
-    """Minutes that the release has run in its step, pauses left out; never below 0."""
-    end_us = release.paused_us if release.state == "paused" and release.paused_us is not None else now_us
-    return max(0, end_us - release.step_since_us) / MINUTE_US
-
-
-def holds_back(verdict: MetricVerdict) -> bool:
-    """Does it stop the next step? Guardrails and the primary metric must pass; a signal only must not fail."""
-    if verdict.role == "report":
-        return False
-    return verdict.verdict != "pass" if verdict.role in ("guardrail", "primary") else verdict.verdict == "fail"
-
-
-def unproven(release: Release) -> list[str]:
-    """Steps that a person jumped over and that would have demanded a proof."""
-    return [s.name for s in release.policy.steps if s.prove and s.name in release.skipped]
-
-
-def missing_for_promotion(release: Release, verdicts: tuple[MetricVerdict, ...], now_us: int) -> list[str]:
-    """Everything that stands between the release and its promotion, for people."""
-    steps = release.policy.steps
-    found = [f"step {s.name} is left" for s in steps[release.step + 1 :]]
-    found += [f"step {name} was skipped, and its proof with it" for name in unproven(release)]
-    step = release.current
-    if step is not None:
-        left = step.least_minutes - step_minutes(release, now_us)
-        found += [f"{left:.3g} min of {step.name} are left"] if left > 0 else []
-        waived = {v.name for v in verdicts if v.role == "signal" and v.name in release.waived}
-        found += [f"{v.name} is {v.verdict}: {v.reason}" for v in verdicts if holds_back(v) and v.name not in waived]
-        found += [] if verdicts else [f"no verdict on {step.name} so far"]
-    return found
-
-
-def invariants(state: ControlState) -> list[str]:
-    """What is wrong with a state; empty for every one that commands lead to."""
-    wrong = []
-    release, targets = state.release, [w.target for w in state.warm]
-    if release is not None and release.active:
-        if state.champion != release.champion:
-            wrong.append("the champion is not whom a rollback of the release goes back to")
-        if state.champion is None and release.state not in ("created", "paused"):
-            wrong.append("traffic for a candidate without a champion")
-        if release.candidate == state.champion:
-            wrong.append("the candidate is champion already")
-        if state.previous is not None:
-            wrong.append("two rollbacks are armed at once")
-        if release.ended_us is not None:
-            wrong.append("an active release has an end")
-        if (release.state == "paused") != (release.paused_from is not None):
-            wrong.append("paused, and from nowhere; or running, and paused")
-        running = release.paused_from or release.state
-        if running == "created" and release.step != -1:
-            wrong.append("created, and in a step")
-        if running != "created" and (release.current is None or release.current.kind != running):
-            wrong.append("the state is not that of the step")
-    if release is not None and not release.active and release.ended_us is None:
-        wrong.append("an ended release without its end")
-    if release is not None and max(release.step_since_us, release.since_us) > state.seen_us:
-        wrong.append("a step or an analysis that begins in the future")
-    if state.previous is not None:
-        if release is None or release.state != "promoted" or state.champion != release.candidate:
-            wrong.append("a rollback is armed, and nothing was promoted")
-        if state.previous not in targets:
-            wrong.append("whom a rollback goes back to is not warm")
-        if state.previous == state.champion:
-            wrong.append("a rollback leads to the champion itself")
-    if state.champion in targets:
-        wrong.append("the champion is kept warm")
-    if len(set(targets)) != len(targets):
-        wrong.append("one target is kept warm twice")
-    if state.ended is not None and state.ended.active:
-        wrong.append("an ended release is active")
-    if missing := _named_rules(state) - set(state.rules):
-        wrong.append(f"no rules document {', '.join(sorted(missing))}")
-    return wrong
 
 
 def _start(state: ControlState, command: Start, now: int) -> ControlState:
@@ -250,15 +174,6 @@ def _find_step(release: Release, command: Go) -> int:
             next_command=_forward_command(release),
         )
     return fits[0]
-
-
-def next_step_command(release: Release) -> str:
-    """What a person types to take the next step of the plan."""
-    after = release.step + 1
-    if after >= len(release.policy.steps):
-        return "streamrec release promote"
-    step = release.policy.steps[after]
-    return f"streamrec release {step.kind}" + ("" if step.kind == "shadow" else f" --weight {step.weight:g}")
 
 
 def _forward_command(release: Release) -> str:
@@ -418,19 +333,9 @@ def _end(release: Release, state: State, reason: str, now: int) -> Release:
     )
 
 
-def _named_rules(state: ControlState) -> set[str]:
-    release = state.release
-    targets: list[Target | None] = [state.champion, state.previous, *(w.target for w in state.warm)]
-    if release is not None and release.active:
-        targets += [release.candidate, release.champion]
-    digests = [t.rules for t in targets if t is not None]
-    digests += [e.treatment.rules for e in state.experiments] + [f.on.rules for f in state.flags]
-    return {d for d in digests if d is not None}
-
-
 def _referred(state: ControlState) -> dict[str, Any]:
     """The rules documents that something still names."""
-    named = _named_rules(state)
+    named = named_rules(state)
     return {digest: document for digest, document in state.rules.items() if digest in named}
 
 
