@@ -17,7 +17,7 @@ from registry.releases.result import Result
 from registry.releases.values import ControlState
 
 TRIES = 8
-RETIRED = ".retired-"  # prefix of a folder that waits for its removal
+RETIRED = "retired"  # folder of the store for what waits for its removal
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def dependents(tag: str, state: ControlState) -> list[str]:
 
 def sweep(home: Path) -> None:
     """Remove what was set aside, also by a command that was killed after its audit entry."""
-    for folder in (home.resolve() / "bentoml" / "bentos").glob(f"*/{RETIRED}*"):
+    for folder in (home.resolve() / "bentoml" / RETIRED).glob("*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -133,7 +133,8 @@ def _set_aside_and_commit(
     aside: list[_Aside] = []
     try:
         for bento in chosen:
-            folder = bento.folder.with_name(f"{RETIRED}{bento.folder.name}-{uuid.uuid4().hex[:6]}")
+            folder = bentoml_home(home) / RETIRED / f"{bento.folder.name}-{uuid.uuid4().hex[:6]}"
+            folder.parent.mkdir(exist_ok=True)
             bento.folder.rename(folder)
             aside.append(_Aside(bento, folder))
         for _ in range(TRIES):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from contracts.routing import BreakGlass, Target
 from registry.releases.values import Promote
-from tests.unit.registry.controller.world import NEW, OLD, World
+from tests.unit.registry.controller.world import NEW, World
 
 THIRD = "streamrec:third"
 
