@@ -4,6 +4,7 @@ Intervals are always valid, so that a failure needs no least number of units. A 
 `inconclusive`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,5 +128,5 @@ def _figures(metric: Metric, measured: Measured | None) -> str:
 
 
 def _blank(*figures: float) -> bool:
-    """NaN is no figure. An infinite bound is one: it says nothing, and excludes nothing."""
-    return any(figure != figure for figure in figures)
+    """NaN is no figure, and an interval without bounds says nothing."""
+    return not all(map(math.isfinite, figures))
