@@ -22,6 +22,7 @@ from registry.keys import existing_signer
 from registry.releases import machine
 from registry.releases.candidate import Documents, demand_evidence, known_tag, read_evidence
 from registry.releases.catalogue import read_policy
+from registry.releases.progress import next_step_command
 from registry.releases.result import Result
 from registry.releases.routing import RoutingWriter, write_order
 from registry.releases.status import status
@@ -322,7 +323,7 @@ def _next(state: ControlState) -> str:
     if release.state == "paused":
         return "streamrec release resume, or streamrec release rollback"
     if release.policy.advance == "manual" and state.champion is not None:
-        return f"{machine.next_step_command(release)}, as its policy advances by hand"
+        return f"{next_step_command(release)}, as its policy advances by hand"
     return "streamrec release status --watch"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from contracts.measurements import Measured, Snapshot
 from contracts.settings import Settings
 from registry.control.store import ControlStore
-from registry.releases.machine import step_minutes
+from registry.releases.progress import step_minutes
 from registry.releases.values import Release
 
 REPORT = "controller.json"  # in home/control: what the controller that leads has to say

@@ -6,6 +6,7 @@ from typing import Any
 
 from registry.control.memory import MemoryStore
 from registry.releases import machine
+from registry.releases.invariants import invariants
 from registry.releases.routing import MemoryWriter
 
 from contracts.measurements import ArmCount, Measured, Snapshot
@@ -160,7 +161,7 @@ class World:
         end_us = self.now_us + int(seconds * SECOND)
         while not condition():
             assert self.now_us < end_us, f"not within {seconds} s; last: {self.writer.last()}"
-            assert machine.invariants(self.state) == []
+            assert invariants(self.state) == []
             try:
                 self.tick(1.0)
             except Died:
