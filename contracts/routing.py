@@ -9,8 +9,9 @@ Nothing is implicit: who gets what follows from the table, the unit and the requ
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from contracts.conditions import checked
 from contracts.rules import RulesDocument
 from contracts.serving import SOURCES
 
@@ -19,9 +20,10 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 # A GrowthBook condition on the request's context; an attribute that it names and the context lacks: not eligible.
-Condition = dict[str, Any]
+Condition = Annotated[dict[str, Any], AfterValidator(checked)]
 
 ROUTING, OVERRIDE, PUBLIC_KEY = "routing.json", "routing.override.json", "routing.pub"
+MAX_PASS_BYTES = 2048  # of the header `x-streamrec-pass`
 
 
 class _Part(BaseModel):
@@ -95,6 +97,12 @@ class ExperimentRoute(_Part):
     condition: Condition = {}
     layer: Name = "default"
     slot: tuple[Share, Share] = (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _slot_is_a_range(self) -> "ExperimentRoute":
+        if self.slot[0] >= self.slot[1]:
+            raise ValueError(f"slot {self.slot[0]:g} to {self.slot[1]:g} has no unit")
+        return self
 
 
 class Holdout(_Part):
