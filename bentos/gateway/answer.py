@@ -63,7 +63,7 @@ class Given:
     assigned: Assigned
     tries: Sequence[Try]
     source: RecommendationResponse | None
-    table: str
+    routes: Routes
     began_us: int
     ms_served: float = 0.0
     unserved: bool = False
@@ -102,7 +102,7 @@ class Answering:
         if shown is None or served is None or (failed and not served.items):
             own = self._own(request, ask.request_id, assigned)
             if own.items or shown is None or served is None:
-                return Given(own, assigned, tries, None, routes.name, ask.began_us, unserved=not own.items)
+                return Given(own, assigned, tries, None, routes, ask.began_us, unserved=not own.items)
         answer = RecommendationResponse(
             request_id=ask.request_id,
             user_id=request.user_id,
@@ -116,7 +116,7 @@ class Answering:
         )
         if served.items and served.degradation in PERSONAL and not assigned.forced:
             self._last_resort.slates.put(request.user_id, served.items, time.monotonic())
-        return Given(answer, assigned, tries, served, routes.name, ask.began_us, shown.ms)
+        return Given(answer, assigned, tries, served, routes, ask.began_us, shown.ms)
 
     def _own(self, request: RecommendationRequest, request_id: str, assigned: Assigned) -> RecommendationResponse:
         """The last resort; without items where it has nothing."""

@@ -31,7 +31,7 @@ def exposure(given: Given) -> Exposure:
         outcome="ok" if answer.items else "error" if given.unserved else "empty",
         degradation=answer.degradation,
         item_ids=[item.item_id for item in answer.items],
-        versions=replace(versions, routing_table=given.table),
+        versions=replace(versions, routing_table=given.routes.name),
         experiments={} if assigned.forced else dict(assigned.experiments),
     )
 

@@ -49,8 +49,7 @@ OBSERVE_S = 3.0
 class Routing(Protocol):
     """Where tables come from."""
 
-    @property
-    def table(self) -> RoutingTable | None: ...
+    def current(self) -> tuple[Assigner, RoutingTable] | None: ...
     @property
     def problem(self) -> str | None: ...
     async def start(self) -> None: ...
@@ -64,14 +63,13 @@ class GatewayRuntime:
     Everything runs on one event loop. No request waits for the table, the logs or the shadow.
     """
 
-    def __init__(self, settings: Settings, routing: Routing, assigner: Callable[[RoutingTable], Assigner]) -> None:
+    def __init__(self, settings: Settings, routing: Routing) -> None:
         self.settings = settings
         self.metrics = GatewayMetrics()
         self.phase: Phase = "loading"
         self.limits = Limits()
         self.routes = Routes(NO_TABLE, NOBODY, name="")
         self._routing = routing
-        self._assigner = assigner
         self._applied: RoutingTable | None = None
         self._applied_at = 0.0
         self._table_problem: str | None = None
@@ -116,7 +114,7 @@ class GatewayRuntime:
         await self._shadow.close()
         await self._routing.close()
         await self._events.close()
-        await self._upstreams.close()
+        self._upstreams.close()
         await asyncio.to_thread(self._exposures.close)
         await asyncio.to_thread(self._attempts.close)
 
@@ -138,8 +136,8 @@ class GatewayRuntime:
 
     def record(self, given: Given, request: RecommendationRequest, body: bytes, seconds: float) -> None:
         """After the response: exposure, attempts, metrics, shadow. Never raises for a full log."""
-        routes = self.routes
-        release = routes.table.release if routes.name == given.table else None
+        routes = given.routes
+        release = routes.table.release
         answer, assigned = given.answer, given.assigned
         self._exposures.append(records.exposure(given))
         metrics = self.metrics
@@ -155,7 +153,7 @@ class GatewayRuntime:
             self._attempts.append(
                 records.attempt(one, request, answer.request_id, assigned.unit, release, forced=assigned.forced)
             )
-        if release is not None and not given.unserved:
+        if release is not None and routes is self.routes and not given.unserved:
             self._shadow.offer(routes, Ask(request, body, answer.request_id, given.began_us, 0.0), given)
 
     async def accept_events(self, body: bytes) -> EventsAccepted:
@@ -264,18 +262,19 @@ class GatewayRuntime:
 
     def _take_table(self) -> None:
         """A new table holds from here on; what is under way goes on with the old one."""
-        table = self._routing.table
-        if table is None or table is self._applied:
+        current = self._routing.current()
+        if current is None or current[1] is self._applied:
             return
-        self._applied = table
+        assigner, self._applied = current
+        table = self._applied
         try:
-            routes = Routes(table, self._assigner(table), self.routes)
+            routes = Routes(table, assigner, self.routes)
+            self._upstreams.apply(table.bentos)
         except Exception as error:  # the last good one holds
             self._table_problem = f"table {table.name} cannot be applied: {error}"
             log.exception("table %s cannot be applied", table.name)
             return
         old = self.routes
-        self._upstreams.apply(table.bentos)
         self.limits.apply_table(table)
         self.routes = routes
         self._applied_at = time.monotonic()

@@ -9,7 +9,7 @@ from _bentoml_sdk import Service
 from bentoml._internal.context import server_context
 
 from bentos.gateway.entry import GatewayEntry
-from bentos.gateway.routing import SignedRouting, assigner
+from bentos.gateway.routing import SignedRouting
 from bentos.gateway.runtime import GatewayRuntime
 from bentos.recommender.http import ASGIApp
 from contracts.parent import end_with_parent
@@ -46,7 +46,7 @@ class Gateway:
             end_with_parent(os.getppid())
         settings = gateway_settings()
         service: Any = Gateway
-        self.runtime = service.runtime = GatewayRuntime(settings, SignedRouting(settings.home), assigner)
+        self.runtime = service.runtime = GatewayRuntime(settings, SignedRouting(settings.home))
 
     @bentoml.on_startup
     async def start(self) -> None:
