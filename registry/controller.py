@@ -23,7 +23,7 @@ from registry.readiness import Probe
 from registry.reconcile import Aliases
 from registry.releases import machine
 from registry.releases.gates import decide
-from registry.releases.routing import compile_table
+from registry.releases.routing import compile_table, table_problems
 from registry.releases.values import Command, ControlState, Note, Promote, Release
 
 log = logging.getLogger("streamrec.controller")
@@ -104,6 +104,8 @@ class Controller:
         self._lease: Lease | None = None
         self._asked_us: int | None = None  # for the lease
         self._last: RoutingTable | None = None  # as it lies in the file
+        self._version = 0  # of the last table that was seen: a removed file does not set it back
+        self._left_out: tuple[str, ...] = ()
         self._checked_us: int | None = None
         self._routed: tuple[Any, ...] | None = None
         self._named: dict[str, int] = {}  # Bento → when a table or the state last named it
@@ -186,10 +188,12 @@ class Controller:
             last = self._writer.last()
             if last != self._last:
                 self._last, self._routed = last, None
+                self._version = max(self._version, last.version if last else 0)
             self._checked_us = tick.now_us
 
     def _adopt(self, tick: Tick, state: ControlState, lease: Lease) -> ControlState:
-        """A break-glass order becomes a rollback in the database; the table that lists it ends the override."""
+        """A break-glass order becomes a rollback in the database; the table that lists it ends the override. The file
+        stays: to remove it might remove a newer order that was written since it was read."""
         try:
             order = self._writer.override()
         except (StreamRecError, OSError) as error:
@@ -327,18 +331,22 @@ class Controller:
     def _route(self, tick: Tick, state: ControlState, ready: Mapping[str, Upstream], lease: Lease) -> None:
         """Write the table, when another follows from the state than the one in the file."""
         key = (state.version, lease.epoch, ready)
+        if key != self._routed:
+            self._left_out = table_problems(state, ready)
+        for number, problem in enumerate(self._left_out, start=1):
+            tick.problems[f"table ({number})"] = problem
         if key == self._routed:
             return
         last = self._last
-        if problem := _older_than(last, state, lease):
+        if older := _older_than(last, state, lease):
             self._asked_us = None  # is the lease really ours? ask again
-            tick.problems["routing table"] = problem
+            tick.problems["routing table"] = older
             return
         table = compile_table(
             state,
             ready,
             epoch=lease.epoch,
-            version=last.version + 1 if last else 1,
+            version=self._version + 1,
             written_at=datetime.fromtimestamp(tick.now_us / SECOND, UTC).isoformat(timespec="milliseconds"),
             gateway_processes=self._gateway_processes,
         )
@@ -352,6 +360,7 @@ class Controller:
         with self._reported_as(tick, "routing table"):
             self._writer.write(table)
             self._last, self._routed, tick.wrote = table, key, table
+            self._version = table.version
             tick.done.append(f"table {table.name}")
 
     def _reconcile(self, tick: Tick, state: ControlState) -> None:
@@ -398,10 +407,10 @@ class Controller:
             tick.problems[part] = str(error)
 
     def _tell(self, tick: Tick, state: ControlState, ready: Mapping[str, Upstream], lease: Lease) -> None:
+        if self._report is None:
+            return
         news = (state.version, lease.epoch, dict(tick.problems), dict(ready), self._next)
-        if self._report is None or (
-            news == self._reported and not _due(self._reported_us, tick.now_us, max(self._evidence_us, SECOND))
-        ):
+        if news == self._reported and not _due(self._reported_us, tick.now_us, max(self._evidence_us, SECOND)):
             return
         self._reported, self._reported_us = news, tick.now_us
         snapshot = self._snapshot if state.release and self._snapshot else None

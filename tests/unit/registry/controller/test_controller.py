@@ -321,6 +321,13 @@ def test_a_table_that_someone_removed_or_replaced_is_written_again(canary: World
     assert canary.routed() == OLD
 
 
+def test_a_table_that_was_removed_comes_back_with_a_greater_version(canary: World) -> None:
+    before = canary.writer.last()
+    canary.writer.tables.clear()
+    canary.until(lambda: canary.writer.tables, 5)
+    assert (canary.writer.last().epoch, canary.writer.last().version) == (before.epoch, before.version + 1)
+
+
 def test_a_database_older_than_the_table_ends_nothing_that_is_served(canary: World) -> None:
     from registry.control.memory import MemoryStore
 
