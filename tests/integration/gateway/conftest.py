@@ -254,8 +254,8 @@ def load(world):
     return lambda **more: Load(world.url, **more)
 
 
-def canary(weight: float = 50, shadow: float = 0, **more) -> ReleaseRoute:
-    return ReleaseRoute(id="r1", step="canary", candidate=Target(bento="beta"), weight=weight, shadow=shadow, **more)
+def canary(weight: float = 50, *, id: str = "r1", bento: str = "beta", **more) -> ReleaseRoute:
+    return ReleaseRoute(id=id, step="canary", candidate=Target(bento=bento), weight=weight, **more)
 
 
 def consumer(name: str, key: str, **more) -> Consumer:
