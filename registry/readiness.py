@@ -105,7 +105,7 @@ class Prober:
         *,
         period_s: float = PERIOD_S,
         timeout_s: float = TIMEOUT_S,
-        threads: int = 8,
+        threads: int = 32,
         smoke_again_s: float = SMOKE_AGAIN_S,
     ) -> None:
         self._key = front_key
@@ -117,6 +117,7 @@ class Prober:
         self._stopped = False
         self._wanted: dict[tuple[str, str], None] = {}  # (bento, url)
         self._health: dict[tuple[str, str], tuple[Health, str]] = {}  # with the last problem
+        self._under_way: dict[tuple[str, str], float] = {}  # when it began
         self._smoke: _Smoke | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="probe")
         self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
@@ -164,31 +165,46 @@ class Prober:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
+        """A look at each URL that has none under way: one that hangs holds up no other."""
         while not self._stopped:
-            with self._lock:
-                wanted = list(self._wanted)
             self._wake.clear()
-            for key, (look, problem) in zip(wanted, self._pool.map(self._ask, wanted), strict=True):
-                with self._lock:
-                    health, _ = self._health.get(key, (Health(), ""))
-                    self._health[key] = (health.after(look), problem)
+            now = time.monotonic()
+            with self._lock:
+                due = [key for key in self._wanted if key not in self._under_way]
+                stuck = [key for key, began in self._under_way.items() if now - began > 2 * self._timeout_s]
+                self._under_way |= dict.fromkeys((*due, *stuck), now)
+            for key in stuck:  # a peer that sends a byte now and then
+                self._record(key, "late", f"no whole answer within {2 * self._timeout_s:g} s")
+            for key in due:
+                self._pool.submit(self._ask, key)
             self._wake.wait(self._period_s)
 
-    def _ask(self, key: tuple[str, str]) -> tuple[Look, str]:
+    def _ask(self, key: tuple[str, str]) -> None:
         bento, url = key
-        return ready_look(bento, url, self._timeout_s)
+        try:
+            self._record(key, *ready_look(bento, url, self._timeout_s))
+        finally:
+            with self._lock:
+                self._under_way.pop(key, None)
+
+    def _record(self, key: tuple[str, str], look: Look, problem: str) -> None:
+        with self._lock:
+            if key in self._wanted:
+                health, _ = self._health.get(key, (Health(), ""))
+                self._health[key] = (health.after(look), problem)
 
 
 def ready_look(bento: str, url: str, timeout_s: float) -> tuple[Look, str]:
     """One look at `/readyz`, and what is wrong."""
     try:
         status, body = ask(url, "GET", "/readyz", timeout_s=timeout_s)
-        document = json.loads(body)
-        said, state = document.get("bento"), document.get("status")
     except TimeoutError:
         return "late", f"no answer within {timeout_s:g} s"
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: not a URL
         return "no", str(error) or type(error).__name__
+    try:
+        document = json.loads(body)
+        said, state = document.get("bento"), document.get("status")
     except (ValueError, AttributeError):
         return "no", f"/readyz answers {status} without a document"
     if said != bento:
@@ -225,7 +241,7 @@ def smoke_test(bento: str, upstream: Upstream, front_key: str, timeout_s: float 
                     url, "POST", "/v1/recommendations", body=body, headers=headers, timeout_s=timeout_s
                 )
                 wrong = slate_problem(status, answer, bento, int(str(request["k"])))
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 wrong = str(error) or type(error).__name__
             if wrong:
                 problems.append(f"{url}, k {request['k']}: {wrong}")
@@ -279,7 +295,7 @@ def ask(
     """(status, body) from `http://HOST:PORT` or `unix:/PATH`.
 
     Raises:
-        OSError, http.client.HTTPException: nobody answers, or not in HTTP, or more than 1 MiB.
+        OSError, http.client.HTTPException: nobody answers, or not in HTTP, or more than 1 MiB. ValueError: not a URL.
     """
     connection: http.client.HTTPConnection
     if url.startswith("unix:"):

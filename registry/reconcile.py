@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from contracts.errors import NotFound, StreamRecError
+from contracts.parent import end_with_parent
 from contracts.settings import Settings, load_settings
 from registry.artifacts import KINDS, Kind, model_name
 from registry.releases.values import ControlState
@@ -51,13 +52,11 @@ class Reconciler:
     """Starts the process when what is wanted has changed, one at a time, again with growing pauses while it fails.
 
     Args:
-        argv: the command, for tests.
+        argv: the command, for tests. It ends with this process, however that ends.
     """
 
-    def __init__(
-        self, argv: tuple[str, ...] = (sys.executable, "-m", "registry.reconcile"), *, timeout_s: float = TIMEOUT_S
-    ) -> None:
-        self._argv = argv
+    def __init__(self, argv: tuple[str, ...] | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._argv = argv or (sys.executable, "-m", "registry.reconcile", str(os.getpid()))
         self._timeout_us = int(timeout_s * SECOND)
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
@@ -200,6 +199,8 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        end_with_parent(int(sys.argv[1]))
     try:
         sys.exit(main(load_settings()))
     except StreamRecError as error:

@@ -78,6 +78,7 @@ def start(
         Refused: evidence is missing (lists it), another release is under way, or the candidate is champion already.
     """
     actor = authorise(store, token, "releaser", action="release.start", subject=tag or "rules", now_us=now_us)
+    read: dict[str, Documents] = {}  # once, however often the state moves meanwhile
 
     def step(state: ControlState) -> _Step:
         frozen, text = read_policy(policy, settings.home)
@@ -87,8 +88,9 @@ def start(
             bento = known_tag(tag or "", settings)
             candidate = Target(bento=bento)
             if frozen.evidence == "required":
-                documents = evidence(bento, settings)
-                lacking = demand_evidence(bento, documents, accept_inconclusive=accept_inconclusive)
+                if bento not in read:
+                    read[bento] = evidence(bento, settings)
+                lacking = demand_evidence(bento, read[bento], accept_inconclusive=accept_inconclusive)
                 accepted = [str(m) for m in lacking]
         else:
             if state.champion is None:

@@ -83,7 +83,8 @@ def test_what_is_unavailable_slow_another_bento_or_no_document_is_not_ready(tmp_
         with serve(Upstream(TAG, raw=raw)) as up:
             assert ready_look(TAG, up.url, 1)[0] == "no"
     assert ready_look(TAG, f"unix:{tmp_path / 'nobody'}", 1)[0] == "no"
-    assert ready_look(TAG, "http://127.0.0.1:1", 1)[0] == "no"
+    for url in ("http://127.0.0.1:1", "http://127.0.0.1:port", "http://[", "nonsense", "unix:", "unix:/" + "x" * 200):
+        assert ready_look(TAG, url, 1)[0] == "no", url
 
 
 def test_the_prober_names_only_ready_urls_and_what_is_wrong_with_the_others(prober: Prober, tmp_path: Path) -> None:
@@ -100,11 +101,15 @@ def test_a_bento_that_was_never_asked_is_not_ready(prober: Prober) -> None:
     assert prober.look({TAG: Urls(urls=("http://127.0.0.1:1",))}).ready == {}
 
 
-def test_a_hanging_upstream_does_not_hold_up_a_look(prober: Prober) -> None:
-    with serve(Upstream(TAG, delay_s=1.0)) as slow:
+def test_a_hanging_upstream_holds_up_neither_a_look_nor_the_others(prober: Prober) -> None:
+    with serve(Upstream("streamrec:slow", delay_s=2.0)) as slow, serve(Upstream(TAG)) as quick:
+        wanted = {"streamrec:slow": Urls(urls=(slow.url,)), TAG: Urls(urls=(quick.url,))}
         began = time.monotonic()
-        prober.look({TAG: Urls(urls=(slow.url,))})
+        prober.look(wanted)
         assert time.monotonic() - began < 0.1
+        until(lambda: TAG in prober.look(wanted).ready, 0.25)
+        until(lambda: "no answer" in prober.look(wanted).problems.get("streamrec:slow", ""))
+        assert TAG in prober.look(wanted).ready
 
 
 def test_a_smoke_test_shows_the_front_key_and_asks_as_a_shadow(prober: Prober) -> None:
