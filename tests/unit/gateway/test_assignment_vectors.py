@@ -1,4 +1,4 @@
-"""The vectors that GrowthBook publishes with its SDKs, by number: an SDK that differs would reassign users in silence."""
+"""The vectors that GrowthBook publishes with its SDKs, by number: one that differs would reassign users in silence."""
 
 import json
 import os
