@@ -78,6 +78,8 @@ def _start(state: ControlState, command: Start, now: int) -> ControlState:
         )
     if command.candidate == state.champion:
         raise Refused(f"{_label(command.candidate)} is the champion already", next_command=STATUS)
+    if command.id in {e.id for e in state.experiments} | {f.id for f in state.flags}:
+        raise Refused(f"{command.id} is the id of an experiment or a flag", next_command=STATUS)
     _check_rules(state, command)
     release = Release(
         id=command.id,

@@ -6,15 +6,16 @@ lost, and the command comes again.
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from contracts.errors import Refused
 from contracts.measurements import Measured, MetricVerdict
-from contracts.routing import Target
+from contracts.routing import Target, Upstream
 from contracts.rules import RulesDocument
 from registry.releases.gates import decide
 from registry.releases.invariants import invariants
 from registry.releases.machine import apply, expire
+from registry.releases.routing import compile_table
 from registry.releases.values import Command, ControlState, Go, Note, Pause, Promote, Release, Resume, Rollback, Start
 from tests.unit.registry.releases.given import (
     MINUTE,
@@ -24,6 +25,7 @@ from tests.unit.registry.releases.given import (
     A,
     B,
     C,
+    champion,
     evidence,
     policy,
     start,
@@ -51,6 +53,13 @@ class Releases(RuleBasedStateMachine):
         self.ids = 0
         self.history: list[ControlState] = [self.state]
         self.ended: dict[str, Release] = {}
+
+    @initialize(target=reads, begun=st.booleans())
+    def there_may_be_a_champion(self, begun: bool) -> ControlState:
+        if begun:
+            self.state = champion()
+            self.history = [self.state]
+        return self.state
 
     # The store
 
@@ -133,6 +142,20 @@ class Releases(RuleBasedStateMachine):
         if release is not None and release.active:
             assert release.candidate.bento in self.state.live
 
+    @invariant()
+    def the_table_has_one_champion_and_no_traffic_for_an_unready_bento(self) -> None:
+        ready = {bento: Upstream(urls=("http://127.0.0.1:1",)) for bento, up in self.ready.items() if up}
+        state, release = self.state, self.state.release
+        table = compile_table(state, ready, epoch=1, version=1, written_at="")
+        assert (table.champion, table.previous) == (state.champion, state.previous)
+        assert set(table.bentos) <= set(ready)
+        if table.release is not None:
+            assert release is not None
+            assert release.active
+            on_it = table.release.weight or table.release.shadow
+            assert bool(on_it) == self.ready[release.candidate.bento]
+            assert table.release.weight in (0, weight(release))
+
     # What can happen
 
     @rule(target=reads)
@@ -182,6 +205,13 @@ class Releases(RuleBasedStateMachine):
     def a_person_commands(self, command: Command, again: bool) -> None:
         self.send(command, self.state, again)
 
+    @rule(
+        command=st.sampled_from([Promote(force=True), Rollback(), Resume(), Go(step_kind="canary", weight=100)]),
+        again=st.booleans(),
+    )
+    def a_person_decides(self, command: Command, again: bool) -> None:
+        self.send(command, self.state, again)
+
     @rule(before=reads, command=st.sampled_from([Go(), Promote(force=True), Rollback(), Pause()]))
     def a_slow_client_commands_on_what_it_read_long_ago(self, before: ControlState, command: Command) -> None:
         self.send(command, before, again=False)
@@ -220,6 +250,14 @@ class Releases(RuleBasedStateMachine):
             assert not self.commit(before, before.model_copy(update={"seen_us": self.now}))
             assert self.state.version == version
 
+    @rule(ticks=st.integers(1, 8))
+    def all_is_well_for_a_while(self, ticks: int) -> None:
+        """Long enough for a release to get somewhere."""
+        self.ready = dict.fromkeys(self.ready, True)
+        for _ in range(ticks):
+            self.now = max(self.now, self.state.seen_us) + 11 * MINUTE
+            self.the_controller_ticks(None, False, 0.5, False)
+
     @rule()
     def the_controller_expires(self) -> None:
         before = self.state
@@ -230,6 +268,6 @@ class Releases(RuleBasedStateMachine):
 
 
 Releases.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestReleases: type = Releases.TestCase
