@@ -80,9 +80,11 @@ def _arguments() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--bento", type=Path, help="folder of a built Bento")
     what.add_argument("--bundles", type=Path, help="folder with retrieval/, ranking/ and fallback/; code from here")
+    what.add_argument("--entry", default="", metavar="MODULE:NAME", help="a service of the code from here")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="a listening socket that was inherited")
     where.add_argument("--port", type=int, help="listen on 127.0.0.1")
+    where.add_argument("--uds", type=Path, help="listen on this Unix socket, in a folder that is the owner's alone")
     parser.add_argument("--service", default="", help="one of the runners, in place of the entry")
     parser.add_argument("--runners", default="", help='JSON: {"Ranking": "file:///…/x.sock"}')
     parser.add_argument("--parent", type=int, default=0, help="pid to end with")
@@ -93,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _load(bento: Path | None, name: str, runners: dict[str, str]) -> Any:
+def _load(bento: Path | None, entry: str, name: str, runners: dict[str, str]) -> Any:
     """The BentoML service, its context filled as a stock worker fills it."""
     from _bentoml_impl.loader import load
     from bentoml._internal.configuration.containers import BentoMLContainer
@@ -101,7 +103,7 @@ def _load(bento: Path | None, name: str, runners: dict[str, str]) -> Any:
 
     if runners:
         BentoMLContainer.remote_runner_mapping.set(runners)
-    service = load(str(bento) if bento else SERVICE, standalone_load=True)
+    service = load(str(bento) if bento else entry or SERVICE, standalone_load=True)
     if name and name != service.name:
         service = service.find_dependent_by_name(name)
     server_context.service_type = "service" if name else "entry_service"
@@ -109,6 +111,20 @@ def _load(bento: Path | None, name: str, runners: dict[str, str]) -> Any:
     server_context.bento_name = service.bento.tag.name if service.bento else service.name
     server_context.bento_version = (service.bento.tag.version or "") if service.bento else "not available"
     return service
+
+
+def unix_listener(path: Path) -> socket.socket:
+    """Bound beside its place and renamed into it: a restarted worker takes the place of a dead one in one step, and
+    nobody else may connect (0600).
+    """
+    part = path.with_name(f".{os.getpid()}")  # such a path may have 107 bytes
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    part.unlink(missing_ok=True)
+    listener.bind(str(part))
+    part.chmod(0o600)
+    listener.listen(2048)
+    part.rename(path)
+    return listener
 
 
 def main() -> None:
@@ -120,7 +136,7 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if arguments.bundles:
         os.environ["STREAMREC_BUNDLES"] = str(arguments.bundles.resolve())
-    service = _load(arguments.bento, arguments.service, json.loads(arguments.runners or "{}"))
+    service = _load(arguments.bento, arguments.entry, arguments.service, json.loads(arguments.runners or "{}"))
     app = service.to_asgi(is_main=not arguments.service)
     BoundedProtocol.headers_s = arguments.headers_s
     config = uvicorn.Config(
@@ -141,7 +157,10 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # the models and the framework will not become garbage: do not walk them again and again
     server = Server(config, service, arguments.drain_s)
-    server.run(sockets=[socket.socket(fileno=arguments.fd)] if arguments.fd is not None else None)
+    listener = socket.socket(fileno=arguments.fd) if arguments.fd is not None else None
+    if arguments.uds is not None:
+        listener = unix_listener(arguments.uds)
+    server.run(sockets=[listener] if listener else None)
     if not server.started:
         raise SystemExit(1)
 

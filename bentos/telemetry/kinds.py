@@ -1,4 +1,4 @@
-"""The two logs and the columns that they have as Parquet."""
+"""The logs and the columns that they have as Parquet."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from contracts.attempts import ATTEMPT_SCHEMA, Attempt
 from contracts.errors import DataError
 from contracts.exposures import CONTEXT_SCHEMA, EXPOSURE_SCHEMA, ContextRecord, Exposure, Versions
 
@@ -65,6 +66,13 @@ def _context_row(record: ContextRecord) -> dict[str, Any]:
     ]
     row["candidates"] = list(record.candidates.items())
     row["stages_ms"] = list(record.stages_ms.items())
+    return row
+
+
+def _attempt_row(record: Attempt) -> dict[str, Any]:
+    row = msgspec.structs.asdict(record)
+    row["context"] = list(record.context.items())
+    row["compared"] = msgspec.structs.asdict(record.compared) if record.compared else None
     return row
 
 
@@ -142,4 +150,48 @@ CONTEXTS = LogKind(
     _context_row,
 )
 
-KINDS = (EXPOSURES, CONTEXTS)
+ATTEMPTS = LogKind(
+    "attempts",
+    Attempt,
+    ATTEMPT_SCHEMA,
+    pa.schema(
+        [
+            ("request_id", pa.string()),
+            ("timestamp_us", pa.int64()),
+            ("unit", pa.string()),
+            ("user_id", pa.string()),
+            ("variant", pa.string()),
+            ("shadow", pa.bool_()),
+            ("bento", pa.string()),
+            ("release", pa.string()),
+            ("step", pa.string()),
+            ("outcome", pa.string()),
+            ("status", pa.int32()),
+            ("ms", pa.float64()),
+            ("degradation", pa.string()),
+            ("n_items", pa.int32()),
+            ("k", pa.int32()),
+            ("score_min", pa.float64()),
+            ("score_max", pa.float64()),
+            ("schema_ok", pa.bool_()),
+            ("forced", pa.bool_()),
+            ("context", pa.map_(pa.string(), pa.string())),
+            ("panel", pa.list_(pa.string())),
+            (
+                "compared",
+                pa.struct(
+                    [
+                        ("overlap", pa.float64()),
+                        ("common", pa.int32()),
+                        ("correlation", pa.float64()),
+                        ("ms_served", pa.float64()),
+                    ]
+                ),
+            ),
+            ("schema", pa.int32()),
+        ]
+    ),
+    _attempt_row,
+)
+
+KINDS = (EXPOSURES, CONTEXTS, ATTEMPTS)
