@@ -57,12 +57,12 @@ least_minutes = 0
 """
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 20.0, every_s: float = 0.02) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(0.02)
+        time.sleep(every_s)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 

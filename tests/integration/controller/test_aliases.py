@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -10,6 +11,9 @@ from registry.artifacts import KINDS, model_name
 from registry.mlflow_client import connect
 from registry.releases import commands
 from tests.integration.controller.conftest import NEW, OLD, Stack, until
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 def add_bento(home: Path, tag: str, number: int) -> None:
@@ -21,7 +25,7 @@ def add_bento(home: Path, tag: str, number: int) -> None:
 
 
 @pytest.fixture
-def registered(stack: Stack) -> Stack:
+def mlflow(stack: Stack) -> "MlflowClient":
     """Two versions of the three models; OLD is pinned to the first of each, NEW to the second."""
     client = connect(stack.settings)
     for kind in KINDS:
@@ -30,33 +34,31 @@ def registered(stack: Stack) -> Stack:
             client.create_model_version(model_name(kind), source=str(stack.home))
     add_bento(stack.home, OLD, 1)
     add_bento(stack.home, NEW, 2)
-    return stack
+    return client
 
 
-def aliases(stack: Stack) -> set[tuple[tuple[str, int], ...]]:
+def aliases(client: "MlflowClient") -> set[tuple[tuple[str, int], ...]]:
     """The aliases of each model, as one set: one element where all three agree."""
-    client = connect(stack.settings)
     return {
         tuple(sorted((a, int(v)) for a, v in client.get_registered_model(model_name(kind)).aliases.items()))
         for kind in KINDS
     }
 
 
-def test_aliases_follow_whatever_dies_between_database_and_mlflow(registered: Stack) -> None:
-    stack = registered
+def test_aliases_follow_whatever_dies_between_database_and_mlflow(stack: Stack, mlflow: "MlflowClient") -> None:
     first = stack.controller()
     stack.first_champion()
-    until(lambda: aliases(stack) == {(("champion", 1),)}, "the first champion has its aliases", 60)
+    until(lambda: aliases(mlflow) == {(("champion", 1),)}, "the first champion has its aliases", 60, 0.3)
     stack.canary()
-    until(lambda: aliases(stack) == {(("challenger", 2), ("champion", 1))}, "the candidate is challenger", 60)
+    until(lambda: aliases(mlflow) == {(("challenger", 2), ("champion", 1))}, "the candidate is challenger", 60, 0.3)
 
     stack.kill(first)
     stack.run(commands.promote, force=True)  # committed, and nobody alive to move the aliases
     document = commands.status(stack.store, stack.settings, now_us=time.time_ns() // 1000)
     assert document["champion"] == NEW
     # The other way round: somebody had moved one of them already.
-    connect(stack.settings).set_registered_model_alias(model_name("ranking"), "champion", "2")
+    mlflow.set_registered_model_alias(model_name("ranking"), "champion", "2")
 
     stack.controller()
-    until(lambda: aliases(stack) == {(("champion", 2),)}, "a reconcile has ended the job", 60)
+    until(lambda: aliases(mlflow) == {(("champion", 2),)}, "a reconcile has ended the job", 60, 0.3)
     until(lambda: stack.routed() == (NEW, 0), "and the table too")
