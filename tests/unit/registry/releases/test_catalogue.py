@@ -54,7 +54,7 @@ def test_the_default_policy_is_the_shadow_gate_and_the_ramp_of_the_design() -> N
     assert [s.weight for s in ramp if s.prove] == [50]
     limits = {m.name: (m.limit, m.limit_ms) for m in policy.metrics}
     assert limits["shadow_error_rate"] == (0.001, None)
-    assert limits["shadow_p99"] == (0.01, 100)
+    assert limits["shadow_latency_over"] == (0.01, 100)
     assert limits["score_correlation"] == (0.5, None)
     assert set(shadow.panel) == {"missing_features", "new_user", "new_items"}
 

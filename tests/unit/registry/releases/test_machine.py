@@ -190,6 +190,7 @@ def test_a_pause_stops_the_clock_of_the_step_and_nothing_else() -> None:
     state = apply(at_step(2), Pause(), T0 + 4 * MINUTE)
     assert (release(state).state, release(state).step) == ("paused", 2)
     assert "resume it first" in refused(state, Go())
+    assert "resume it first" in refused(state, Promote(verdicts=(PASS,)))
     assert "paused already" in refused(state, Pause())
     after = apply(state, Resume(), T0 + 64 * MINUTE)
     assert (release(after).state, release(after).step_since_us) == ("canary", T0 + 60 * MINUTE)

@@ -170,6 +170,17 @@ class Releases(RuleBasedStateMachine):
     def flap(self, bento: Target) -> None:
         self.ready[bento.bento] = not self.ready[bento.bento]
 
+    @rule(candidate=st.booleans())
+    def one_falls_when_all_else_is_well(self, candidate: bool) -> None:
+        """The very moment in which the next step is due."""
+        release = self.state.release
+        if release is not None and release.active and release.champion is not None:
+            gone = release.candidate if candidate else release.champion
+            self.now = max(self.now, self.state.seen_us) + 11 * MINUTE
+            self.ready[gone.bento] = False
+            self.the_controller_ticks(None, False, 0.5, False)
+            self.ready[gone.bento] = True
+
     @rule(
         candidate=st.sampled_from(TARGETS),
         plan=st.sampled_from(PLANS),
@@ -217,9 +228,9 @@ class Releases(RuleBasedStateMachine):
         self.send(command, before, again=False)
 
     @rule(
-        harm=st.sampled_from([None, "errors", "gate", "soft", "hint"]),
-        silent=st.booleans(),
-        srm_p=st.sampled_from([None, 0.5, 0.0]),
+        harm=st.sampled_from([None, None, None, "errors", "gate", "soft", "hint"]),
+        silent=st.sampled_from([False, False, False, True]),
+        srm_p=st.sampled_from([0.5, 0.5, None, 0.0]),
         dies=st.booleans(),
     )
     def the_controller_ticks(self, harm: str | None, silent: bool, srm_p: float | None, dies: bool) -> None:
@@ -243,6 +254,12 @@ class Releases(RuleBasedStateMachine):
             assert all(self.ready[t.bento] for t in (release.candidate, release.champion) if t), "to an unready Bento"
             assert harm is None or harm not in {v.name for v in decision.verdicts if v.role == "guardrail"}
             assert release.state != "paused"
+            if 0 < weight(release) < 100:
+                assert srm_p == 0.5, "forward with arms that have not their shares"
+            step = release.current
+            assert (
+                step is None or max(self.now, before.seen_us) - release.step_since_us >= step.least_minutes * MINUTE
+            ), "too early"
         self.send(decision.command, before, again=False)
         assert self.state.version == before.version + 1, "what the gates decide, the machine must accept"
         if dies:  # it died before it knew that its commit was in: another one comes with the same decision
