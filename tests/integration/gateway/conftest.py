@@ -25,7 +25,7 @@ from tests.serving_processes import wait_until
 ROOT = Path(__file__).resolve().parents[3]
 FRONT_KEY = "a-front-key-of-the-tests"
 TOKEN = "a-token-of-the-tests"
-WORKER = [sys.executable, "-m", "bentos.recommender.worker", "--module", "bentos.gateway.service:Gateway"]
+WORKER = [sys.executable, "-m", "bentos.recommender.worker", "--entry", "bentos.gateway.service:Gateway"]
 WORKER = os.environ.get("GW_LAUNCH", "").split() or WORKER
 
 

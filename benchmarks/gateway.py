@@ -1,0 +1,294 @@
+"""What the gateway costs: `python -m benchmarks.gateway [--pairs N] [--seconds S] [--shadow]`, JSON on standard output.
+
+Each pair is one run with and one without, back to back and in turn first, as two runs of one thing differ by more than
+the gateway costs. Load by wrk (closed loop, one thread). Parts:
+
+bento    the same Bento (a reference world) called directly and through one gateway process: ratio of throughput,
+         difference of the median latency, at 1 and at `--clients` connections
+stub     the same with a stub in place of the Bento, which answers at once: CPU µs that the gateway takes a request
+shadow   with `--shadow`: champion alone, against champion with every request mirrored to a stub that answers, hangs,
+         crashes or takes ten times as long: ratio of p99, CPU µs that mirroring adds to a request
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.reference_world import write_world
+from contracts.routing import PUBLIC_KEY, ROUTING, ReleaseRoute, RoutingTable, Target, Upstream
+from contracts.signing import Signer
+
+ROOT = Path(__file__).resolve().parents[1]
+FRONT_KEY = "of-the-benchmark"
+USERS = 5_000
+_UNIT_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_LUA = """
+n = 0
+request = function()
+  n = n + 1
+  local body = string.format([[{"user_id": "u%d", "k": 20, "context": {"device": "ios", "country": "DE"}}]], n % USERS)
+  return wrk.format("POST", "/v1/recommendations", {["content-type"] = "application/json"}, body)
+end
+""".replace("USERS", str(USERS))
+
+
+class Home:
+    """A home with a signed table, and the processes round it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        control = folder / "control"
+        control.mkdir()
+        self._file = control / ROUTING
+        self._signer = Signer.open(control / "keys" / "routing.key", control / PUBLIC_KEY)
+        self._versions = itertools.count(1)
+        self.script = folder / "load.lua"
+        self.script.write_text(_LUA)
+
+    def route(self, champion: str, urls: dict[str, str], shadow: str | None = None) -> None:
+        release = shadow and ReleaseRoute(id="bench", step="shadow", candidate=Target(bento=shadow), shadow=100)
+        table = RoutingTable(
+            epoch=1,
+            version=next(self._versions),
+            written_at="",
+            champion=Target(bento=champion),
+            bentos={tag: Upstream(urls=(url,)) for tag, url in urls.items()},
+            release=release or None,
+        )
+        part = self._file.with_suffix(".part")
+        part.write_text(self._signer.seal(table.model_dump_json()))
+        part.replace(self._file)
+
+    @contextlib.contextmanager
+    def process(self, *arguments: str, name: str, listen: bool = True) -> Iterator[tuple[str, psutil.Process]]:
+        """`python ARGUMENTS --fd N` until it is ready; ended at the end."""
+        with socket.socket() as listener, (self.folder / f"{name}.log").open("wb") as log:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(2048)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            where = ["--fd", str(listener.fileno())] if listen else []
+            popen = subprocess.Popen(
+                [sys.executable, *arguments, *where],
+                cwd=ROOT,
+                pass_fds=[listener.fileno()],
+                stdout=log,
+                stderr=log,
+                env={
+                    **{k: v for k, v in os.environ.items() if not k.startswith("STREAMREC_")},
+                    "STREAMREC_HOME": str(self.folder),
+                    "STREAMREC_FRONT_KEY": FRONT_KEY,
+                    "STREAMREC_DEADLINE_MS": "1000",
+                    "BENTOML_HOME": str(self.folder / "bentoml"),
+                    "BENTOML_DO_NOT_TRACK": "True",
+                    "OTEL_SDK_DISABLED": "true",
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+            )
+            try:
+                if listen:
+                    _wait(lambda: _status(f"{url}/readyz") == 200, f"{name} is not ready: {log.name}")
+                yield url, psutil.Process(popen.pid)
+            finally:
+                popen.terminate()
+                try:
+                    popen.wait(20)
+                except subprocess.TimeoutExpired:
+                    popen.kill()
+                    popen.wait()
+
+    @contextlib.contextmanager
+    def stub(self, name: str, **told: Any) -> Iterator[str]:
+        state = self.folder / f"{name}.json"
+        state.write_text(json.dumps({"name": name, **told}))
+        path = self.folder / f"{name}.sock"
+        with self.process("-m", "tests.gateway_stubs", f"unix:{path}", str(state), name=name, listen=False):
+            _wait(path.exists, f"{name} does not listen")
+            yield f"unix:{path}"
+
+    def load(self, url: str, clients: int, seconds: float, process: psutil.Process) -> dict[str, float]:
+        """One run of wrk. cpu_us: of `process`, a request."""
+        before = _cpu_s(process)
+        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency", "-s", str(self.script), url]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        used = _cpu_s(process) - before
+        requests = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]
+        failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", text)))
+        errors = sum(
+            map(int, itertools.chain(*re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)))
+        )
+        return {
+            "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),  # type: ignore[index]
+            "p50_ms": _percentile(text, "50"),
+            "p99_ms": _percentile(text, "99"),
+            "cpu_us": used * 1e6 / max(requests, 1),
+            "failed": failed + errors,
+        }
+
+
+def direct_or_through(
+    home: Home,
+    direct: str,
+    process: psutil.Process,
+    gateway: str,
+    own: psutil.Process,
+    clients: int,
+    pairs: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Pairs of the same load, directly and through the gateway."""
+    runs: dict[str, list[dict[str, float]]] = {"direct": [], "gateway": []}
+    for n in range(pairs):
+        order = [("direct", direct, process), ("gateway", gateway, own)]
+        for name, url, measured in order if n % 2 == 0 else order[::-1]:
+            runs[name].append(home.load(url, clients, seconds, measured))
+    added = [g["p50_ms"] - d["p50_ms"] for d, g in zip(runs["direct"], runs["gateway"], strict=True)]
+    return {
+        "clients": clients,
+        "pairs": pairs,
+        "direct": _medians(runs["direct"]),
+        "gateway": _medians(runs["gateway"]),
+        "throughput_ratio": _ratio(runs["direct"], runs["gateway"], "rps"),
+        "p99_ratio": _ratio(runs["direct"], runs["gateway"], "p99_ms"),
+        "p50_added_ms": _spread(added),
+    }
+
+
+def shadowed(home: Home, mode: dict[str, Any], pairs: int, seconds: float, clients: int) -> dict[str, Any]:
+    """Pairs of the same load through the gateway, alone and with every request mirrored."""
+    runs: dict[str, list[dict[str, float]]] = {"alone": [], "mirrored": []}
+    with (
+        home.stub("champion", mode="slow", ms=5) as champion,
+        home.stub("shadow", **mode) as shadow,
+    ):
+        urls = {"champion": champion, "shadow": shadow if mode.get("mode") != "crash" else f"{shadow}-gone"}
+        home.route("champion", urls)
+        with home.process(*GATEWAY, name="gateway") as (gateway, own):
+            for n in range(pairs):
+                order = [("alone", None), ("mirrored", "shadow")]
+                for name, to in order if n % 2 == 0 else order[::-1]:
+                    home.route("champion", urls, to)
+                    time.sleep(0.6)  # it is applied within 0.3 s
+                    runs[name].append(home.load(gateway, clients, seconds, own))
+    added = [m["cpu_us"] - a["cpu_us"] for a, m in zip(runs["alone"], runs["mirrored"], strict=True)]
+    return {
+        "pairs": pairs,
+        "alone": _medians(runs["alone"]),
+        "mirrored": _medians(runs["mirrored"]),
+        "p99_ratio": _ratio(runs["alone"], runs["mirrored"], "p99_ms"),
+        "cpu_us_added": _spread(added),
+    }
+
+
+GATEWAY = ("-m", "bentos.recommender.worker", "--entry", "bentos.gateway.service:Gateway")
+SHADOWS: dict[str, dict[str, Any]] = {
+    "answers": {"mode": "slow", "ms": 5},
+    "ten_times_slower": {"mode": "slow", "ms": 50},
+    "hangs": {"mode": "hang"},
+    "crashed": {"mode": "crash"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--items", type=int, default=20_000, help="of the reference world")
+    parser.add_argument("--shadow", action="store_true", help="measure what a shadow does to p99, instead")
+    arguments = parser.parse_args()
+    document: dict[str, Any] = {"cores": os.cpu_count(), "seconds": arguments.seconds}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        home = Home(Path(folder))
+        if arguments.shadow:
+            document["shadow"] = {
+                name: shadowed(home, mode, arguments.pairs, arguments.seconds, arguments.clients)
+                for name, mode in SHADOWS.items()
+            }
+        else:
+            document |= _cost(home, arguments)
+    json.dump(document, sys.stdout, indent=2)
+    print()
+
+
+def _cost(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
+    write_world(home.folder / "world", users=USERS, items=arguments.items)
+    bundles = ("--bundles", str(home.folder / "world"))
+    found: dict[str, Any] = {}
+    with home.process("-m", "bentos.recommender.worker", *bundles, name="bento") as (bento, process):
+        home.route("bento", {"bento": bento})
+        with home.process(*GATEWAY, name="gateway") as (gateway, own):
+            found["bento"] = [
+                direct_or_through(home, bento, process, gateway, own, c, arguments.pairs, arguments.seconds)
+                for c in (1, arguments.clients)
+            ]
+    with home.stub("stub") as url:
+        home.route("stub", {"stub": url})
+        with home.process(*GATEWAY, name="gateway") as (gateway, own):
+            runs = [home.load(gateway, arguments.clients, arguments.seconds, own) for _ in range(arguments.pairs)]
+            found["stub"] = {"clients": arguments.clients, "gateway": _medians(runs)}
+    return found
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.median(r[name] for r in runs), 3) for name in runs[0]}
+
+
+def _ratio(before: list[dict[str, float]], after: list[dict[str, float]], name: str) -> dict[str, float]:
+    return _spread([a[name] / b[name] for b, a in zip(before, after, strict=True) if b[name]])
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    """Median and the interval for it that the order of the pairs gives (sign test, about 95 % from six pairs on)."""
+    ordered, n = sorted(values), len(values)
+    cut = max(0, int((n - 1.96 * n**0.5) / 2)) if n else 0
+    return {
+        "median": round(statistics.median(ordered), 4),
+        "low": round(ordered[cut], 4),
+        "high": round(ordered[n - 1 - cut], 4),
+    }
+
+
+def _percentile(text: str, percent: str) -> float:
+    number, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)\b", text).groups()  # type: ignore[union-attr]
+    return float(number) * _UNIT_MS[unit]
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 — our own address
+            return int(answer.status)
+    except (OSError, ValueError):
+        return 0
+
+
+def _wait(condition: Any, why: str, timeout_s: float = 60.0) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > until:
+            raise SystemExit(why)
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
