@@ -23,12 +23,13 @@ from registry.background import Background
 from registry.control.sql import control_store
 from registry.control.store import ControlStore
 from registry.control_api import control_app
-from registry.controller import Controller, Evidence, Tick
+from registry.controller import Controller, Evidence
 from registry.drivers.base import Driver
 from registry.drivers.static import StaticDriver
 from registry.keys import front_key, routing_signer
 from registry.readiness import Prober
 from registry.reconcile import Reconciler
+from registry.rounds import Tick
 from registry.releases.routing import RoutingWriter
 from registry.releases.status import write_report
 

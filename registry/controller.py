@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from registry.control.store import Actor, Conflict, ControlStore, Lease
 from registry.drivers.base import Driver
 from registry.readiness import Probe
 from registry.reconcile import Aliases
+from registry.rounds import SECOND, Report, Reporter, Tick, due
 from registry.releases import machine
 from registry.releases.gates import decide
 from registry.releases.routing import compile_table, table_problems
@@ -32,10 +32,8 @@ CONTROLLER = Actor("controller", "releaser")
 STANDBY_S = 0.5  # between a second controller's tries for the lease
 CHECK_TABLE_S = 2.0  # between looks at the file itself: someone may have removed or replaced it
 LINGER_S = 10.0  # a Bento stays up this long after the last table that named it: gateways are still finishing with it
-SECOND = 1_000_000
 
 Evidence = Callable[[Release, int], Snapshot | None]
-Report = Callable[[dict[str, Any]], None]
 
 
 class Writer(Protocol):
@@ -46,18 +44,6 @@ class Writer(Protocol):
     def write(self, table: RoutingTable) -> None: ...
 
     def override(self) -> BreakGlass | None: ...
-
-
-@dataclass(slots=True)
-class Tick:
-    """What one round did. problems: what could not be done, by part; it is tried again."""
-
-    now_us: int
-    leading: bool = False
-    state: ControlState | None = None
-    done: list[str] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
-    wrote: RoutingTable | None = None
 
 
 class Controller:
@@ -99,7 +85,7 @@ class Controller:
         self._ttl_us = int(ttl_s * SECOND)
         self._evidence_us = int(evidence_s * SECOND)
         self._note_us = int(note_s * SECOND)
-        self._report = report
+        self._reporter = Reporter(report)
 
         self._lease: Lease | None = None
         self._asked_us: int | None = None  # for the lease
@@ -115,9 +101,7 @@ class Controller:
         self._snapshot: Snapshot | None = None
         self._answering: frozenset[str] = frozenset()
         self._next = ""
-        self._told: dict[str, str] = {}
-        self._reported: tuple[Any, ...] = ()
-        self._reported_us: int | None = None
+        self._last_fault = ""
 
     def tick(self) -> Tick:
         """One round; never raises. What it could not do is in `problems`, and the next round tries again."""
@@ -131,10 +115,8 @@ class Controller:
             tick.problems["control database"] = error.message
             self._lease = self._asked_us = None
         except Exception as error:  # a fault of ours must not end the process that can roll back
-            if "controller" not in self._told:
-                log.exception("a round failed")
-            tick.problems["controller"] = f"{type(error).__name__}: {error}"
-        self._say(tick)
+            tick.problems["controller"] = self._fault("a round", error)
+        self._reporter.say(tick)
         return tick
 
     def stop(self) -> None:
@@ -161,12 +143,13 @@ class Controller:
         self._route(tick, state, ready, lease)
         self._reconcile(tick, state)
         tick.state = state
-        self._tell(tick, state, ready, lease)
+        snapshot = self._snapshot if state.release else None
+        self._reporter.tell(tick, state, ready, lease, self._last, self._next, snapshot)
 
     def _lead(self, tick: Tick) -> Lease | None:
         """The lease, renewed three times in its life; None while another holds it."""
         every = self._ttl_us // 3 if self._lease else int(STANDBY_S * SECOND)
-        if not _due(self._asked_us, tick.now_us, every):
+        if not due(self._asked_us, tick.now_us, every):
             tick.leading = self._lease is not None
             return self._lease
         before, self._lease = self._lease, None
@@ -182,7 +165,7 @@ class Controller:
 
     def _read_table(self, tick: Tick) -> None:
         """What lies in the file: versions go on from there, and a table that is not ours is written over."""
-        if not _due(self._checked_us, tick.now_us, int(CHECK_TABLE_S * SECOND)):
+        if not due(self._checked_us, tick.now_us, int(CHECK_TABLE_S * SECOND)):
             return
         with self._reported_as(tick, "routing table"):
             last = self._writer.last()
@@ -201,7 +184,11 @@ class Controller:
             return state
         if order is None or order.id in state.adopted:
             return state
-        after = adopt(state, order, tick.now_us)
+        try:
+            after = adopt(state, order, tick.now_us)
+        except Refused as error:  # it stays in force at the gateways
+            tick.problems["break-glass order"] = error.message
+            return state
         tick.done.append(f"adopt {order.id}")
         return self._store.commit(
             state,
@@ -272,7 +259,7 @@ class Controller:
         if state.champion is None or release is None or not release.active:
             return state
         where = (release.id, release.state, release.step, release.since_us)
-        if where == self._judged and not _due(self._judged_us, tick.now_us, self._evidence_us):
+        if where == self._judged and not due(self._judged_us, tick.now_us, self._evidence_us):
             return state
         snapshot = self._measure(tick, release)
         if snapshot is None:
@@ -280,13 +267,17 @@ class Controller:
         self._judged, self._judged_us = where, tick.now_us
         answers = {bento: bento in self._answering for bento in state.live}
         self._snapshot = snapshot = snapshot.model_copy(update={"ready": answers})
-        decision = decide(state, snapshot, tick.now_us)
+        try:
+            decision = decide(state, snapshot, tick.now_us)
+        except Exception as error:  # no verdict holds the release, and must not hold up the table
+            tick.problems["gates"] = self._fault("the gates", error)
+            return state
         self._next = decision.next
         command: Command | None = decision.command
         if command is None:
             changed = _words(decision.verdicts) != _words(release.verdicts)
             # A person's `promote` is judged by them: the first of a step are noted at once.
-            if not changed or (release.verdicts and not _due(self._noted_us, tick.now_us, self._note_us)):
+            if not changed or (release.verdicts and not due(self._noted_us, tick.now_us, self._note_us)):
                 return state
             self._noted_us = tick.now_us
             command = Note(reason=decision.reason, verdicts=decision.verdicts)
@@ -396,6 +387,14 @@ class Controller:
             tick.done.append(f"{command.kind} {release.id}: {detail['reason']}")
         return committed
 
+    def _fault(self, part: str, error: Exception) -> str:
+        """Of ours: with its traceback in the log, once."""
+        words = f"{type(error).__name__}: {error}"
+        if words != self._last_fault:
+            log.exception("%s failed", part)
+        self._last_fault = words
+        return words
+
     @contextmanager
     def _reported_as(self, tick: Tick, part: str) -> Iterator[None]:
         """What fails outside is a problem of this round and no reason to skip the steps after it."""
@@ -405,39 +404,6 @@ class Controller:
             if isinstance(error, Conflict):
                 raise
             tick.problems[part] = str(error)
-
-    def _tell(self, tick: Tick, state: ControlState, ready: Mapping[str, Upstream], lease: Lease) -> None:
-        if self._report is None:
-            return
-        news = (state.version, lease.epoch, dict(tick.problems), dict(ready), self._next)
-        if news == self._reported and not _due(self._reported_us, tick.now_us, max(self._evidence_us, SECOND)):
-            return
-        self._reported, self._reported_us = news, tick.now_us
-        snapshot = self._snapshot if state.release and self._snapshot else None
-        document = {
-            "holder": lease.holder,
-            "epoch": lease.epoch,
-            "until_us": lease.until_us,
-            "at_us": tick.now_us,
-            "version": state.version,
-            "table": self._last.name if self._last else None,
-            "ready": {bento: list(upstream.urls) for bento, upstream in ready.items()},
-            "problems": dict(tick.problems),
-            "next": self._next if state.release and state.release.active else "",
-            "evidence": json.loads(snapshot.model_dump_json()) if snapshot else None,
-        }
-        with self._reported_as(tick, "report"):
-            self._report(document)
-
-    def _say(self, tick: Tick) -> None:
-        for line in tick.done:
-            log.info("%s", line)
-        for part, problem in tick.problems.items():
-            if self._told.get(part) != problem:
-                log.warning("%s: %s", part, problem)
-        for part in self._told.keys() - tick.problems.keys():
-            log.info("%s: well again", part)
-        self._told = dict(tick.problems)
 
 
 def no_evidence(release: Release, now_us: int, problem: str) -> Snapshot:
@@ -460,11 +426,6 @@ def _older_than(last: RoutingTable | None, state: ControlState, lease: Lease) ->
 
 def _content(table: RoutingTable) -> RoutingTable:
     return table.model_copy(update={"version": 0, "written_at": ""})
-
-
-def _due(last_us: int | None, now_us: int, every_us: int) -> bool:
-    """Never yet, long enough ago, or in a future that a clock which jumped back has left us."""
-    return last_us is None or not 0 <= now_us - last_us < every_us
 
 
 def _words(verdicts: tuple[Any, ...]) -> list[tuple[str, str]]:

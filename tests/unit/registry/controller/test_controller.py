@@ -396,7 +396,11 @@ def test_verdicts_that_change_are_noted_but_not_at_every_look(canary: World) -> 
 
 def test_a_fault_in_a_step_does_not_end_the_process(canary: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registry.controller.decide", lambda *_: 1 / 0)
-    assert "ZeroDivisionError" in canary.tick(1.0).problems["controller"]
+    assert "ZeroDivisionError" in canary.tick(1.0).problems["gates"]
+    canary.probe.down.add(NEW)
+    canary.tick(1.0)
+    assert canary.weight() == 0  # and does not hold up the table
+    canary.probe.down.clear()
     monkeypatch.undo()
     canary.evidence = bad
     canary.until(lambda: canary.release.state == "rolled_back", 5)

@@ -12,10 +12,11 @@ from registry.releases.routing import MemoryWriter
 from contracts.measurements import ArmCount, Measured, Snapshot
 from contracts.routing import Target
 from registry.control.store import Actor
-from registry.controller import Controller, Tick
+from registry.controller import Controller
 from registry.drivers.fake import FakeDriver
 from registry.readiness import AllReady
 from registry.reconcile import NoAliases
+from registry.rounds import Tick
 from registry.releases.policy import Metric, Policy, Step
 from registry.releases.values import Command, ControlState, PolicyText, Release, Start
 
