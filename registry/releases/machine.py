@@ -301,9 +301,11 @@ def _resume(state: ControlState, command: Resume, now: int) -> ControlState:
 
 
 def _note(state: ControlState, command: Note, now: int) -> ControlState:
+    """The reason stays that of the last transition; the note's own is in the audit."""
     release = _active(state, "note verdicts")
-    noted = release.model_copy(update={"verdicts": command.verdicts, "reason": command.reason or release.reason})
-    return state.model_copy(update={"release": noted, "ended": None})
+    return state.model_copy(
+        update={"release": release.model_copy(update={"verdicts": command.verdicts}), "ended": None}
+    )
 
 
 def _active(state: ControlState, words: str) -> Release:

@@ -211,6 +211,12 @@ def test_who_resumes_has_seen_what_failed_until_the_next_step() -> None:
     assert release(apply(after, Go(), T0)).waived == ()
 
 
+def test_a_note_changes_the_verdicts_alone() -> None:
+    state = apply(at_step(2), Pause(reason="lunch"), T0)
+    noted = release(apply(state, Note(reason="paused: lunch", verdicts=(PASS,)), T0 + 1))
+    assert noted == release(state).model_copy(update={"verdicts": (PASS,)})
+
+
 def test_a_clock_that_jumps_back_moves_nothing_back() -> None:
     state = apply(at_step(2), Go(), T0 - 10 * HOUR)
     assert (release(state).step_since_us, state.seen_us) == (T0, T0)
