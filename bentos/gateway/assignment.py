@@ -22,7 +22,7 @@ from bentos.gateway.hashing import (
     holdout_seed,
     layer_seed,
 )
-from contracts.conditions import guarded
+from contracts.conditions import PRESENT, guarded
 from contracts.errors import Refused
 from contracts.routing import (
     Condition,
@@ -279,6 +279,13 @@ def _probabilities(release: ReleaseRoute | None) -> dict[Variant, float]:
     return {"champion": 1 - release.coverage, "candidate": candidate, "control": control}
 
 
+def _parts(condition: dict[str, Any]) -> list[dict[str, Any]]:
+    """Conditions that hold together where the one does: what `guarded` and `_admission` joined, apart again."""
+    if list(condition) != ["$and"]:
+        return [condition] if condition else []
+    return [part for joined in condition["$and"] for part in _parts(joined)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Filter:
     attribute: str
@@ -290,7 +297,8 @@ class _Filter:
 class _Rule:
     """A GrowthBook rule, read once. seed None: nothing is drawn, all who are admitted get the one value."""
 
-    condition: dict[str, Any]
+    needs: tuple[str, ...]  # attributes that must be there, of the condition
+    conditions: tuple[dict[str, Any], ...]  # the rest of it, all of which must hold
     filters: tuple[_Filter, ...]
     attribute: str
     seed: str | None
@@ -311,12 +319,19 @@ class _Rule:
         else:
             ranges = [tuple(rule["range"])] if seed is not None else []
             values = (rule["force"],)
-        return cls(rule["condition"], filters, attribute, seed, ranges, values)
+        parts = _parts(rule["condition"])
+        needs = tuple(name for part in parts for name in part if part == {name: PRESENT})
+        rest = tuple(part for part in parts if list(part.values()) != [PRESENT])
+        return cls(needs, rest, filters, attribute, seed, ranges, values)
 
     def admits(self, attributes: dict[str, str]) -> bool:
         """Condition, units there, not filtered out."""
-        if self.condition and not core.evalCondition(attributes, self.condition):
-            return False
+        for name in self.needs:
+            if name not in attributes:
+                return False
+        for condition in self.conditions:
+            if not core.evalCondition(attributes, condition):
+                return False
         if self.seed is not None and not attributes.get(self.attribute):
             return False
         for f in self.filters:
