@@ -11,7 +11,9 @@ from monitoring.statistics.estimates import CannotTell, Estimate
 from monitoring.statistics.samples import Mean, Proportion, Ratio, Sample
 
 TUNING_N = 5000
-# Fewer events than this in an arm (after Kish: Σx² / Σx counts one heavy unit as one) are too few for the normal law.
+# Fewer events than this in an arm are too few for the normal law. Kish's (Σx)² / Σx² counts a heavy unit as one event.
+# Simulated, 100 looks at α 0.05, splits of 10:90, counts of a heavy tail: 15–20 % false positives from the first event
+# on, 6–9 % from 10, up to 6 % from 20, 3 % from 30.
 LEAST_EVENTS = 30
 PRIOR = 0.5  # Jeffreys' beta
 
@@ -118,10 +120,14 @@ def rate_bounds(successes: float, n: float, alpha: float) -> tuple[float, float]
         raise ValueError(f"{successes} successes of {n}")
     if n == 0:
         return (0.0, 1.0)
-    bar, peak = -math.log(alpha), successes / n
-    low = 0.0 if successes == 0 else _root(successes, n, bar, 0.0, peak)
-    high = 1.0 if successes == n else _root(successes, n, bar, 1.0, peak)
-    return (low, high)
+    target = _log_mixture(successes, n) + math.log(alpha)
+    misses = n - successes
+    if not successes:
+        return (0.0, -math.expm1(target / n))
+    if not misses:
+        return (math.exp(target / n), 1.0)
+    step = 3 * math.sqrt(1 / successes + 1 / misses)
+    return (_root(successes, n, target, -step), _root(successes, n, target, step))
 
 
 def log_e_value(successes: float, n: float, rate: float) -> float:
@@ -140,16 +146,23 @@ def _log_likelihood(s: float, n: float, rate: float) -> float:
     return hit + miss
 
 
-def _root(s: float, n: float, bar: float, outside: float, inside: float) -> float:
-    """Where the e-value, falling from `outside` to the observed rate, passes e^bar: the outer end of the last step."""
-    target = _log_mixture(s, n) - bar
-    for _ in range(52):
-        middle = (outside + inside) / 2
-        if _log_likelihood(s, n, middle) < target:
-            outside = middle
-        else:
-            inside = middle
-    return outside
+def _root(s: float, n: float, target: float, step: float) -> float:
+    """The rate, `step` logits or so from s / n, whose log likelihood is `target`.
+
+    By Newton in the logit, where the log likelihood is concave: each step ends outside the interval and none crosses
+    back, so that an early end is a wider interval.
+    """
+    logit = math.log(s / (n - s)) + step
+    for _ in range(60):
+        rate = 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+        log_likelihood = s * logit - n * (
+            logit + math.log1p(math.exp(-logit)) if logit > 0 else math.log1p(math.exp(logit))
+        )
+        move = (target - log_likelihood) / (s - n * rate)
+        logit += move
+        if abs(move) < 1e-9:
+            break
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
 
 
 def _on_off(control: Sample, treatment: Sample, alpha: float) -> Estimate | CannotTell:
@@ -177,14 +190,15 @@ def _on_off_p(s0: int, n0: int, s1: int, n1: int) -> float:
     low, high = s0 / n0, s1 / n1
     if low == high:
         return 1.0
-    mixture0, mixture1 = _log_mixture(s0, n0), _log_mixture(s1, n1)
-    for _ in range(52):
+    apart = _log_mixture(s0, n0) - _log_mixture(s1, n1)
+    hits, misses = s0 - s1, n0 - s0 - n1 + s1
+    for _ in range(50):
         middle = (low + high) / 2
-        if mixture0 - _log_likelihood(s0, n0, middle) < mixture1 - _log_likelihood(s1, n1, middle):
+        if apart < hits * math.log(middle) + misses * math.log1p(-middle):
             low = middle
         else:
             high = middle
-    e = min(mixture0 - _log_likelihood(s0, n0, high), mixture1 - _log_likelihood(s1, n1, low))
+    e = min(log_e_value(s0, n0, high), log_e_value(s1, n1, low))
     return min(1.0, 2 * math.exp(-e))
 
 
