@@ -193,7 +193,8 @@ def _check_pattern(name: str, pattern: str) -> None:
         raise ValueError(f"`{name}`: {pattern!r}: {error}") from error
     if parsed and parsed[0] != (_constants.AT, _constants.AT_BEGINNING):
         choices.append(MAX_TEXT)  # it is tried from each character on
-    if math.prod(choices) / math.factorial(len(choices)) > MAX_STEPS:
+    in_all = math.comb(MAX_TEXT + len(choices), len(choices))  # they share the characters of one text
+    if min(math.prod(choices), in_all) > MAX_STEPS:
         raise ValueError(f"`{name}`: {pattern!r} has too many open repeats; begin it with `^`, or use fewer")
 
 
