@@ -45,6 +45,18 @@ class Entry:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """sha256: of the token; it has 256 random bits, so that a plain digest is as good as a slow one."""
+
+    name: str
+    role: Role
+    sha256: str
+    created_us: int
+    created_by: str
+    revoked_us: int | None = None
+
+
 class ControlStore(Protocol):
     def load(self) -> ControlState:
         """
@@ -89,3 +101,13 @@ class ControlStore(Protocol):
 
     def verify(self) -> Sequence[str]:
         """What is wrong with the chain of audit entries; empty when it is whole."""
+
+    def tokens(self) -> list[TokenRecord]:
+        """All that were ever made, revoked ones included, oldest first."""
+
+    def save_token(self, record: TokenRecord, actor: Actor, now_us: int) -> None:
+        """A new token, or the same name with another state (revoked). Audited, without its digest.
+
+        Raises:
+            Conflict: a token of this name holds already.
+        """
