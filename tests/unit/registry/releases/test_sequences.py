@@ -4,9 +4,10 @@ The store is a single row moved by compare-and-swap. A client may work on a stat
 lost, and the command comes again.
 """
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from contracts.errors import Refused
 from contracts.measurements import Measured, MetricVerdict
@@ -284,7 +285,15 @@ class Releases(RuleBasedStateMachine):
             self.commit(before, after)
 
 
+ALL = list(HealthCheck)
 Releases.TestCase.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=300, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=ALL
 )
 TestReleases: type = Releases.TestCase
+
+
+@pytest.mark.slow
+def test_many_more_sequences() -> None:
+    run_state_machine_as_test(
+        Releases, settings=settings(max_examples=3000, stateful_step_count=60, deadline=None, suppress_health_check=ALL)
+    )
