@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from bentos.recommender import metrics, openapi
+from bentos.recommender.front import read_front
 from bentos.recommender.http import (
     RETRY_SOON,
     ASGIApp,
@@ -38,14 +39,15 @@ class Entry(Layer[Runtime]):
 
 
 async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
+    front = read_front(scope, runtime.settings.front_key, request_id)
     request = decode(await read_body(scope, receive))
     try:
-        answer = await runtime.recommend(request, request_id, scope["streamrec.began"])
+        answer = await runtime.recommend(request, request_id, scope["streamrec.began"], front)
     except Overloaded as error:  # not even the last rung has anything
         log.error("request %s: %s", request_id, error.message)
         raise HttpProblem(503, "nothing can be served now; /readyz says why", headers=RETRY_SOON) from error
     body = msgspec.json.encode(_response(answer, runtime.bento))
-    await respond(send, 200, body, headers=[(b"x-request-id", request_id.encode())])
+    await respond(send, 200, body, headers=[(b"x-request-id", answer.query.request_id.encode())])
     runtime.record(answer)
     return 200
 
@@ -75,6 +77,8 @@ def _response(answer: Answer, bento: str) -> RecommendationResponse:
         ranked_by=slate.ranked_by,
         bento=bento,
         debug=debug,
+        versions=answer.versions if answer.front else None,
+        front=answer.facts,
     )
 
 

@@ -8,6 +8,7 @@ is not to be had in time, `lowest` answers from lists that are there already.
 """
 
 import asyncio
+import copy
 import math
 import time
 from dataclasses import replace
@@ -84,7 +85,8 @@ class Funnel:
         except Exception as error:
             why = repr(error)
         else:
-            self._lists.remember(query.user_id, kept)
+            if not query.shadow:
+                self._lists.remember(query.user_id, kept)
             return slate
         return self._ladder.lowest(flight, why)
 
@@ -95,7 +97,9 @@ class Funnel:
         known = self.stages.hydrate.known(query)
         early_until = began + whole * self.config.early_share
         early_query = replace(query, deadline=early_until)
-        early_names = self._names(needs_session=False)
+        if query.sources_off:
+            flight.notes.append(f"switched off: {', '.join(query.sources_off)}")
+        early_names = self._names(query, needs_session=False)
         early = asyncio.ensure_future(self._retrieve(early_names, early_query, known, trace))
         early.add_done_callback(_noticed)
         try:
@@ -112,7 +116,7 @@ class Funnel:
             early.cancel()
         if self._remote_retrieval is None and self._remote_ranking is None and self._remote_fallback is None:
             return await self._on_compute(lambda: self.stages.second_hop(flight, user))
-        flight.add(await self._retrieve(self._names(needs_session=True), query, user, trace))
+        flight.add(await self._retrieve(self._names(query, needs_session=True), query, user, trace))
         candidates, rows = await self._on_compute(lambda: self._with_rows(flight, user))
         given = await self._remote_scores(rows, trace)
         return await self._on_compute(lambda: self.stages.conclude(flight, user, candidates, rows, given))
@@ -167,11 +171,12 @@ class Funnel:
                 break
         return given
 
-    def _names(self, *, needs_session: bool) -> tuple[str, ...]:
+    def _names(self, query: Query, *, needs_session: bool) -> tuple[str, ...]:
         if self._remote_retrieval is None:
-            return self.stages.retrieval.names(needs_session=needs_session)
-        # A remote runner is asked for all of them; it names those that it lacks.
-        return tuple(name for name in SOURCES if (name in compose.NEED_SESSION) is needs_session)
+            names = self.stages.retrieval.names(needs_session=needs_session)
+        else:  # a remote runner is asked for all of them; it names those that it lacks
+            names = tuple(name for name in SOURCES if (name in compose.NEED_SESSION) is needs_session)
+        return tuple(name for name in names if name not in query.sources_off) if query.sources_off else names
 
     async def _on_compute(self, work: Any) -> Any:
         if self._compute is None:
@@ -194,6 +199,22 @@ class Funnel:
             Overloaded: not even popularity is there.
         """
         return self._ladder.lowest(InFlight(query, state=state), why)
+
+    def popularity(self, query: Query) -> Slate:
+        """The last rung, whatever else works: a gateway keeps it for the day when nothing does.
+
+        Raises:
+            Overloaded: there is no popularity list.
+        """
+        return self._ladder.popularity(InFlight(query))
+
+    def under(self, rules: RulesDocument) -> "Funnel":
+        """The same funnel under other rules; what users have seen last is shared."""
+        other = copy.copy(self)
+        other.rules = rules
+        other.stages = self.stages.under(rules)
+        other._ladder = Ladder(other.stages, self._lists)
+        return other
 
     # --- evaluation, batch, replay -----------------------------------------------------------------------------------
 

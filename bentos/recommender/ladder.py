@@ -62,6 +62,19 @@ class Ladder:
         notes.append("every item is excluded, seen or not allowed")
         return self._stages.slate(flight, user, merge({}, {}, 0, 1.0), "popularity")
 
+    def popularity(self, flight: InFlight) -> Slate:
+        """That rung alone.
+
+        Raises:
+            Overloaded: there is no popularity list, or nothing of it may be shown.
+        """
+        user = self._stages.hydrate.known(flight.query)
+        with flight.trace.stage("ladder.popularity"):
+            slate = self._from_list(flight, user, "popularity", self._popular(flight.query, user))
+        if slate is None:
+            raise Overloaded("there is no popularity list")
+        return slate
+
     def _batch(self, state: UserState | None) -> Candidates | None:
         listed = None if state is None else state.precomputed
         return None if listed is None else self._lists.batch(listed)

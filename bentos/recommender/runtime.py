@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bentos.recommender import device, side_effects
 from bentos.recommender.bundles import Pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.compute import Compute
+from bentos.recommender.front import Front, Overridden, facts
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.health import GAUGE, Component, Phase, Readiness, best_rung, status
 from bentos.recommender.metrics import Metrics
@@ -32,7 +34,7 @@ from bentos.telemetry.exposures import ExposureLog
 from bentos.telemetry.segments import Counts
 from contracts.errors import DataError, StreamRecError
 from contracts.exposures import ContextRecord, Versions
-from contracts.http import EventsAccepted, RecommendationRequest
+from contracts.http import EventsAccepted, FrontFacts, RecommendationRequest
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
 from features.online.base import OnlineStore
@@ -79,6 +81,9 @@ class Answer:
     slate: Slate
     exclude: list[str]
     began: float  # perf_counter seconds
+    versions: Versions
+    front: Front | None = None
+    facts: FrontFacts | None = None  # for a gateway
 
 
 class Runtime:
@@ -106,6 +111,7 @@ class Runtime:
             remote_ranking=remotes.ranking if remotes else None,
             remote_fallback=remotes.fallback if remotes else None,
         )
+        self._overridden = Overridden(self._funnel)
         self._store: OnlineStore = open_store(settings)
         # Another one for the background, as one connection belongs to one thread; the in-memory store is itself both.
         self._snapshots = self._store if settings.online_store == "memory" else open_store(settings)
@@ -154,39 +160,56 @@ class Runtime:
             store.close()
         self._compute.close()
 
-    async def recommend(self, request: RecommendationRequest, request_id: str, began: float) -> Answer:
-        """From the best rung that works.
+    async def recommend(
+        self, request: RecommendationRequest, request_id: str, began: float, front: Front | None = None
+    ) -> Answer:
+        """From the best rung that works. front: a gateway asks, so its id, its deadline and its overrides hold.
 
         Raises:
-            Overloaded: not even the last rung has anything.
+            BadRequest: overrides that are none. Overloaded: not even the last rung has anything.
         """
+        funnel, sources_off = self._overridden.by(front.overrides) if front else (self._funnel, ())
+        whole_ms = self.settings.deadline_ms
+        if front and front.deadline_ms is not None:
+            whole_ms = min(whole_ms, max(front.deadline_ms, 0.0))
         query = Query(
-            request_id=request_id,
+            request_id=front.request_id if front else request_id,
             user_id=request.user_id,
             k=request.k,
             now_us=self._models.now_us(),
-            deadline=began + self.settings.deadline_ms / 1000,
+            deadline=began + whole_ms / 1000,
             context=request.context,
             exclude=self._rows(request.exclude),
             debug=request.debug,
+            sources_off=sources_off,
+            shadow=front is not None and front.shadow,
         )
         try:
-            slate = await self._funnel.recommend(query, self._store)
+            if front and front.rung == "popularity":
+                slate = funnel.popularity(query)
+            else:
+                slate = await funnel.recommend(query, self._store)
         except StreamRecError:
             raise
         except Exception:  # a fault of ours costs quality, not the answer
             self.metrics.errors.labels("funnel").inc()
             log.exception("request %s: the funnel failed; a lower rung answers", request_id)
-            slate = self._funnel.lowest(query, None, "the funnel failed")
-        return Answer(query, slate, request.exclude, began)
+            slate = funnel.lowest(query, None, "the funnel failed")
+        versions = self._versions
+        if funnel is not self._funnel:
+            versions = msgspec.structs.replace(versions, rules=funnel.rules.digest)
+        told = facts(query, slate, self._models) if front else None
+        return Answer(query, slate, request.exclude, began, versions, front, told)
 
     def record(self, answer: Answer) -> None:
-        """Off the response path: metrics, exposure, context."""
+        """Off the response path: metrics, exposure, context. The exposure of a gateway's request is the gateway's."""
         slate = answer.slate
         seconds = time.perf_counter() - answer.began
         self.metrics.served(slate.degradation, slate.ranked_by, seconds, dict(slate.stages_ms), slate.stale)
-        self._exposures.append(side_effects.exposure(answer.query, slate, self._versions))
-        self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
+        if answer.front is None:
+            self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
+        if not answer.query.shadow:
+            self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
 
     async def accept_events(self, body: bytes) -> EventsAccepted:
         """

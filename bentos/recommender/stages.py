@@ -1,5 +1,6 @@
 """The stages of the request path in order, for one set of models. Native work: they belong to the compute thread."""
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -49,6 +50,15 @@ class Stages:
             fixed_clock=models.clock == "log_end",
         )
 
+    def under(self, rules: RulesDocument) -> "Stages":
+        """The same models, sources and item features, under other rules."""
+        other = copy.copy(self)
+        other.rules = rules
+        other.retrieval = Retrieval(self.models, rules, self.config, self.retrieval.sources)
+        other.filters = compose.filters(self.models, rules)
+        other.rerankers = compose.rerankers(self.models, rules)
+        return other
+
     def gather(self, flight: InFlight, state: UserState) -> User:
         """Hydrate, and ask all sources. The early ones know the user as while the store is being read."""
         query = flight.query
@@ -65,7 +75,8 @@ class Stages:
         """What needs the session, then all that follows."""
         if time.perf_counter() > flight.query.deadline:
             raise TimeoutError  # nobody waits for it any more
-        late = self.retrieval.names(needs_session=True)
+        off = flight.query.sources_off
+        late = tuple(name for name in self.retrieval.names(needs_session=True) if name not in off)
         flight.add(self.retrieval.retrieve(late, flight.query, user, flight.trace))
         return self.conclude(flight, user, self.union(flight, user))
 

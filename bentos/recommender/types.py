@@ -24,6 +24,8 @@ class Query:
     context: Mapping[str, str] = field(default_factory=dict)
     exclude: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))  # item rows
     debug: bool = False
+    sources_off: tuple[str, ...] = ()
+    shadow: bool = False  # nobody sees the answer: it is not to be remembered
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from bentos.recommender import openapi
 from bentos.recommender.entry import ROUTES, Entry
 from bentos.recommender.metrics import Metrics
 from contracts.errors import Overloaded, Unreachable
+from contracts.settings import Settings
 
 
 class Runtime:
@@ -14,6 +15,7 @@ class Runtime:
 
     phase = "serving"
     bento = "streamrec:test"
+    settings = Settings()
 
     def __init__(self, recommend=None):
         self.metrics = Metrics()
