@@ -33,7 +33,7 @@ CONDITIONS = st.recursive(
     ),
     max_leaves=4,
 )
-MAYBE = st.just({}) | CONDITIONS
+MAYBE: st.SearchStrategy[Any] = st.just({}) | CONDITIONS
 
 
 @st.composite

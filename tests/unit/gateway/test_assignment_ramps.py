@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.stats import chi2_contingency
 
@@ -61,7 +62,7 @@ def test_the_gateway_assigns_experiments_as_the_analysis_does() -> None:
     assert set(got) == {"treatment", "control", ""}
 
 
-def two_by_two(first: np.ndarray, second: np.ndarray) -> float:
+def two_by_two(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     counts = [[((first == a) & (second == b)).sum() for b in (0, 1)] for a in (0, 1)]
     return float(chi2_contingency(counts, correction=False).pvalue)
 

@@ -26,7 +26,6 @@ from contracts.rules import RulesDocument
 from contracts.signing import Signer
 from registry.keys import routing_signer
 from registry.releases import machine
-from registry.releases import routing as module
 from registry.releases.policy import Metric, Policy, Step
 from registry.releases.routing import MemoryWriter, RoutingWriter, compile_table, table_problems, write_order
 from registry.releases.values import (
@@ -279,7 +278,7 @@ def test_a_full_disk_leaves_the_old_table_and_no_rest(
     writer.write(table)
     before = sorted(p.name for p in (tmp_path / "control").iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             writer.write(compiled(started(2)))
         with pytest.raises(ArtifactError, match="No space left"):
@@ -298,7 +297,7 @@ def test_the_file_and_then_its_folder_are_synced(
         synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
         real(descriptor)
 
-    monkeypatch.setattr(module.os, "fsync", watch)
+    monkeypatch.setattr(os, "fsync", watch)
     writer.write(compiled(started(1)))
     assert synced == [f".routing.json.{os.getpid()}", "control"]
 
