@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from bentos.telemetry.attempts import read_attempts
 
+from bentos.telemetry.attempts import read_attempts
 from bentos.telemetry.exposures import read_exposures
 from contracts.routing import PUBLIC_KEY, ROUTING, Consumer, ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.signing import Signer
