@@ -123,13 +123,17 @@ def judge(
     tuning_n: int = always_valid.TUNING_N,
     split: tuple[float, float] = (0.5, 0.5),
     direction: Direction = "higher",
+    counts: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """The document that scripts read. `srm_p` is of one look (χ²); the always-valid one stands beside it."""
+    """The document that scripts read. `srm_p` is of one look (χ²); the always-valid one stands beside it.
+
+    counts: units of the arms, where a metric does not have all of them.
+    """
     if method == "fixed":
         found = fixed.compare(control, treatment, alpha=alpha)
     else:
         found = always_valid.compare(control, treatment, alpha=alpha, tuning_n=tuning_n)
-    counts = (control.n, treatment.n)
+    counts = counts or (control.n, treatment.n)
     srm_p = srm.chi_square(counts, split) if sum(counts) else None
     verdict, reason = _verdict(found, srm_p, direction)
     known = found if isinstance(found, Estimate) else None

@@ -1,7 +1,7 @@
 """How many units an experiment needs, what it can see, and how long it takes.
 
 Normal approximation, two-sided, the variance of each arm its own (unpooled: libraries that use the baseline's in both
-arms find 29,826 where 31,231 are needed for 80 %). `variance`: of one unit. `split`: the treatment's share of the units.
+arms find 29,826 where 31,231 are needed for 80 %). variance: of one unit. split: the treatment's share of the units.
 """
 
 import math
