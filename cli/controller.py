@@ -29,9 +29,9 @@ from registry.drivers.static import StaticDriver
 from registry.keys import front_key, routing_signer
 from registry.readiness import Prober
 from registry.reconcile import Reconciler
-from registry.rounds import Tick
 from registry.releases.routing import RoutingWriter
 from registry.releases.status import write_report
+from registry.rounds import Tick
 
 log = logging.getLogger("streamrec.controller")
 

@@ -107,7 +107,7 @@ def control_app(
     }
 
     async def change(request: Request) -> Response:
-        token = _token(request)
+        token = await run_in_threadpool(_token, request, store)
         name = request.path_params["operation"]
         if name not in operations:
             raise NotFound(f"no operation {name}; one of {', '.join(operations)}")
@@ -117,7 +117,7 @@ def control_app(
         return JSONResponse(_document(result))
 
     def read(request: Request, what: Callable[[], Any]) -> Any:
-        authorise(store, _token(request), "viewer", action="release.read", subject="-", now_us=clock_us())
+        authorise(store, _token(request, store), "viewer", action="release.read", subject="-", now_us=clock_us())
         return what()
 
     async def releases(request: Request) -> Response:
@@ -167,10 +167,13 @@ class _NoToken(StreamRecError):
     pass
 
 
-def _token(request: Request) -> str:
+def _token(request: Request, store: ControlStore) -> str:
+    """While no token exists, who may open the database file is admin; whoever reaches a port has shown nothing."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         raise _NoToken("send `Authorization: Bearer TOKEN`")
+    if all(t.revoked_us is not None for t in store.tokens()):
+        raise Forbidden("no token exists so far", next_command="streamrec access create NAME --role admin")
     return token.strip()
 
 

@@ -20,11 +20,11 @@ from registry.control.store import Actor, Conflict, ControlStore, Lease
 from registry.drivers.base import Driver
 from registry.readiness import Probe
 from registry.reconcile import Aliases
-from registry.rounds import SECOND, Report, Reporter, Tick, due
 from registry.releases import machine
 from registry.releases.gates import decide
 from registry.releases.routing import compile_table, table_problems
 from registry.releases.values import Command, ControlState, Note, Promote, Release
+from registry.rounds import SECOND, Report, Reporter, Tick, due
 
 log = logging.getLogger("streamrec.controller")
 

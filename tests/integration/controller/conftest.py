@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registry.control.sql import control_store
 
 from contracts.routing import RoutingTable
 from contracts.settings import Settings
+from registry.control.sql import control_store
 from registry.control.store import ControlStore
 from registry.keys import routing_signer
 from registry.releases import commands

@@ -140,14 +140,21 @@ def test_status_and_http_say_what_is_going_on(stack: Stack) -> None:
 
 
 @pytest.mark.slow
-def test_an_idle_controller_takes_little_of_a_core(stack: Stack) -> None:
+def test_a_controller_takes_little_of_a_core(stack: Stack) -> None:
     process = stack.controller()
     stack.first_champion()
-    until(stack.leader, "it leads")
     watched = psutil.Process(process.pid)
-    began, before = time.monotonic(), watched.cpu_times()
-    time.sleep(10)  # what is measured is a time
-    after = watched.cpu_times()
-    share = (after.user + after.system - before.user - before.system) / (time.monotonic() - began)
-    print(f"idle: {100 * share:.1f} % of a core")
-    assert share < 0.05
+    until(lambda: not watched.children(), "the aliases are seen to")
+    idle = share_of_a_core(watched)
+    stack.canary()
+    busy = share_of_a_core(watched)
+    print(f"idle {100 * idle:.1f} %, with a release {100 * busy:.1f} %, {watched.memory_info().rss / 1e6:.0f} MB")
+    assert idle < 0.05
+    assert busy < 0.10
+
+
+def share_of_a_core(process: psutil.Process) -> float:
+    began, before = time.monotonic(), process.cpu_times()
+    time.sleep(8)  # what is measured is a time
+    after = process.cpu_times()
+    return (after.user + after.system - before.user - before.system) / (time.monotonic() - began)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
-from registry.control.memory import MemoryStore
 
 from contracts.errors import NotFound, Refused
 from contracts.evidence import Check, Evidence
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
 from registry.artifacts import KINDS
+from registry.control.memory import MemoryStore
 from registry.releases import commands, machine
 from registry.releases.candidate import Documents, demand_evidence, missing, read_evidence
 from registry.releases.result import Result

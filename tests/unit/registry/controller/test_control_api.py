@@ -6,41 +6,41 @@ from typing import Any
 
 import httpx
 import pytest
-from registry.access import Forbidden
-from registry.control.memory import MemoryStore
 from starlette.applications import Starlette
 
 from contracts.settings import Settings
-from registry.control.store import Actor
+from registry.access import create_token, revoke_token
+from registry.control.memory import MemoryStore
+from registry.control.store import Actor, Role
 from registry.control_api import MAX_BODY, control_app
 from tests.unit.registry.controller.test_commands import NOW_US, POLICY, bento
 
-ROLES = {"see": "viewer", "release": "releaser", "all": "admin"}
-ORDER = ("viewer", "releaser", "admin")
-
-
-def authorise(store: Any, token: str | None, role: str, *, action: str, subject: str, now_us: int) -> Actor:
-    found = ROLES.get(token or "")
-    if found is None or ORDER.index(found) < ORDER.index(role):
-        raise Forbidden(f"a {role} may do that")
-    return Actor(token or "", found)  # type: ignore[arg-type]
+ALICE = Actor("local:alice", "admin")
 
 
 @pytest.fixture
-def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starlette:
-    for module in ("registry.control_api", "registry.releases.commands", "registry.retire"):
-        monkeypatch.setattr(f"{module}.authorise", authorise)
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def tokens(store: MemoryStore) -> dict[str, str]:
+    """By role."""
+    roles: tuple[Role, ...] = ("admin", "releaser", "viewer")
+    return {role: create_token(store, ALICE, f"the {role}", role, NOW_US) for role in roles}
+
+
+@pytest.fixture
+def app(tmp_path: Path, store: MemoryStore) -> Starlette:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "free.toml").write_text(POLICY.format(name="free", evidence="any"))
     bento(tmp_path, "a")
-    return control_app(
-        MemoryStore(), Settings(home=tmp_path), clock_us=lambda: NOW_US, ready=lambda: {"status": "ready"}
-    )
+    return control_app(store, Settings(home=tmp_path), clock_us=lambda: NOW_US, ready=lambda: {"status": "ready"})
 
 
 class Client:
-    def __init__(self, app: Starlette) -> None:
-        self._app = app
+    def __init__(self, app: Starlette, tokens: dict[str, str]) -> None:
+        self._app, self.tokens = app, tokens
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return asyncio.run(self._ask("GET", path, more))
@@ -54,26 +54,25 @@ class Client:
 
 
 @pytest.fixture
-def client(app: Starlette) -> Client:
-    return Client(app)
+def client(app: Starlette, tokens: dict[str, str]) -> Client:
+    return Client(app, tokens)
 
 
-def post(
-    client: Client,
-    operation: str,
-    body: dict[str, Any] | None = None,
-    token: str = "release",  # noqa: S107 — a role
-) -> httpx.Response:
-    return client.post(f"/v1/releases/{operation}", json=body or {}, headers={"authorization": f"Bearer {token}"})
+def bearer(client: Client, who: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {client.tokens.get(who, who)}"}
+
+
+def post(client: Client, operation: str, body: dict[str, Any] | None = None, who: str = "releaser") -> httpx.Response:
+    return client.post(f"/v1/releases/{operation}", json=body or {}, headers=bearer(client, who))
 
 
 def test_a_releaser_starts_a_release_and_a_viewer_sees_it(client: Client) -> None:
     answer = post(client, "start", {"tag": "streamrec:a", "policy": "free"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["candidate"] == "streamrec:a"
-    seen = client.get("/v1/releases", headers={"authorization": "Bearer see"}).json()
+    seen = client.get("/v1/releases", headers=bearer(client, "viewer")).json()
     assert seen["releases"][0]["candidate"] == "streamrec:a"
-    history = client.get("/v1/releases/history?limit=5", headers={"authorization": "Bearer see"}).json()
+    history = client.get("/v1/releases/history?limit=5", headers=bearer(client, "viewer")).json()
     assert history["entries"][-1]["action"] == "release.start"
 
 
@@ -83,9 +82,20 @@ def test_no_token_is_401_and_no_right_is_403_as_problem_documents(client: Client
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.headers["content-type"] == "application/problem+json"
         assert {"type", "title", "status", "detail", "request_id"} <= set(answer.json())
-    assert post(client, "pause", token="see").status_code == 403
-    assert post(client, "pause", token="nobody").status_code == 403
-    assert post(client, "promote", {"force": True}, token="release").status_code == 403
+    assert post(client, "pause", who="viewer").status_code == 403
+    assert post(client, "pause", who="nobody").status_code == 403
+    assert post(client, "promote", {"force": True}, who="releaser").status_code == 403
+
+
+def test_while_no_token_exists_nobody_is_admin_over_http(app: Starlette, store: MemoryStore) -> None:
+    """At the command line the right to read the database file is the boundary; a port shows none."""
+    client = Client(app, {})
+    assert post(client, "pause", who="anything").status_code == 403
+    assert client.get("/v1/releases", headers=bearer(client, "anything")).status_code == 403
+    token = create_token(store, ALICE, "first", "admin", NOW_US)
+    assert client.get("/v1/releases", headers=bearer(client, token)).status_code == 200
+    revoke_token(store, ALICE, "first", NOW_US)
+    assert client.get("/v1/releases", headers=bearer(client, token)).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -101,13 +111,13 @@ def test_no_token_is_401_and_no_right_is_403_as_problem_documents(client: Client
     ],
 )
 def test_what_is_refused_says_why(client: Client, operation: str, body: dict[str, Any], status: int) -> None:
-    answer = post(client, operation, body, token="all")
+    answer = post(client, operation, body, who="admin")
     assert answer.status_code == status, answer.text
     assert answer.json()["detail"]
 
 
 def test_a_body_that_is_no_json_or_too_large_is_refused(client: Client) -> None:
-    headers = {"authorization": "Bearer all"}
+    headers = bearer(client, "admin")
     assert client.post("/v1/releases/start", content=b"{", headers=headers).status_code == 400
     large = b'{"reason": "' + b"x" * MAX_BODY + b'"}'
     assert client.post("/v1/releases/pause", content=large, headers=headers).status_code == 413

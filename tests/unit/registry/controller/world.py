@@ -4,21 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.control.memory import MemoryStore
-from registry.releases import machine
-from registry.releases.invariants import invariants
-from registry.releases.routing import MemoryWriter
-
 from contracts.measurements import ArmCount, Measured, Snapshot
 from contracts.routing import Target
+from registry.control.memory import MemoryStore
 from registry.control.store import Actor
 from registry.controller import Controller
 from registry.drivers.fake import FakeDriver
 from registry.readiness import AllReady
 from registry.reconcile import NoAliases
-from registry.rounds import Tick
+from registry.releases import machine
+from registry.releases.invariants import invariants
 from registry.releases.policy import Metric, Policy, Step
+from registry.releases.routing import MemoryWriter
 from registry.releases.values import Command, ControlState, PolicyText, Release, Start
+from registry.rounds import Tick
 
 SECOND = 1_000_000
 BEGIN_US = 1_700_000_000 * SECOND
