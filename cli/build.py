@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import Json, emit, err, errors_end_well, out, table
+from contracts.errors import UsageError
 
 if TYPE_CHECKING:
+    from contracts.settings import Settings
     from registry.artifacts import Kind
     from registry.builds import Plan
 
@@ -22,6 +24,7 @@ class Device(StrEnum):
 
 class Service(StrEnum):
     recommender = "recommender"
+    gateway = "gateway"
 
 
 @errors_end_well
@@ -38,6 +41,8 @@ def build(
     """Pin three model versions, check that they fit one another and this code, and make a Bento of them.
 
     Example: `streamrec build --ranking streamrec-ranking@champion`
+
+    `--service gateway` makes the Bento of the gateway, which has no models; `up` does that by itself.
     """
     from contracts.settings import load_settings
     from registry.builds import build as make
@@ -45,6 +50,11 @@ def build(
     from registry.models import Registry
 
     settings = load_settings({"home": home})
+    if service is Service.gateway:
+        if any((retrieval, ranking, fallback)) or device is not Device.cpu:
+            raise UsageError("a gateway has no models and no device of its own")
+        _build_gateway(settings, dry_run=dry_run, as_json=as_json)
+        return
     wanted: dict[Kind, str | None] = {"retrieval": retrieval, "ranking": ranking, "fallback": fallback}
     pins = {kind: uri for kind, uri in wanted.items() if uri is not None}
     with err.status("resolving the pins") as status:
@@ -109,6 +119,25 @@ def containerize(
             bento.tag, settings.home, backend=chosen, image=image, say=lambda line: status.update(line[:120]), **how
         )
     emit({"image": name, "tag": bento.tag, "backend": chosen}, as_json=as_json)
+
+
+def _build_gateway(settings: "Settings", *, dry_run: bool, as_json: bool) -> None:
+    from registry.builds import build_gateway
+    from registry.environment import code_state
+
+    code = code_state()
+    document: dict[str, Any] = {"tag": None, "models": {}, "git_commit": code.commit, "git_dirty": code.dirty}
+    if dry_run:
+        emit({**document, "dry_run": True}, as_json=as_json)
+        return
+    with err.status("building the gateway") as status:
+        bento = build_gateway(settings.home, say=status.update)
+    document |= {"tag": bento.tag, "feature_hash": bento.labels["feature_hash"], "folder": str(bento.folder)}
+    emit(
+        document,
+        as_json=as_json,
+        human=lambda: out.print(f"[bold green]built[/bold green] {bento.tag}\n  next: streamrec up"),
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,12 @@ Token = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 Reason = Annotated[str, typer.Option(help="Kept in the audit.")]
 WATCH_S = 1.0
+
+
+class Variant(StrEnum):
+    champion = "champion"
+    candidate = "candidate"
+    control = "control"
 
 
 def _now_us() -> int:
@@ -268,7 +275,7 @@ def retire(
 @app.command("pass")
 @errors_end_well
 def make_pass(
-    variant: Annotated[str | None, typer.Option(help="champion, candidate or control")] = None,
+    variant: Annotated[Variant | None, typer.Option(help="Of the release under way.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="EXPERIMENT=ARM; may be repeated.")] = None,
     flag: Annotated[list[str] | None, typer.Option(help="FLAG=on or FLAG=off; may be repeated.")] = None,
     minutes: Annotated[float, typer.Option(min=1, max=60 * 24 * 7, help="How long it holds.")] = 60,
@@ -282,27 +289,24 @@ def make_pass(
     Example: `streamrec release pass --variant candidate --minutes 30`
     """
     from registry.access import authorise
+    from registry.keys import existing_signer
     from registry.releases.passes import make_pass as make
 
-    from registry.keys import existing_signer
-
     settings, store, token = _open(home, token)
-    if variant not in (None, "champion", "candidate", "control"):
-        raise UsageError(f"no variant {variant!r}; champion, candidate or control")
     if variant is None and not arm and not flag:
         raise UsageError("a pass forces something: --variant, --arm or --flag")
     now_us = _now_us()
     actor = authorise(store, token, "releaser", action="release.pass", subject=name or "-", now_us=now_us)
     text = make(
         existing_signer(settings.home),
-        variant=variant,
+        variant=variant.value if variant else None,
         experiments=dict(_pair(word) for word in arm or ()),
         flags={key: _on_off(key, value) for key, value in map(_pair, flag or ())},
         now_us=now_us,
         minutes=minutes,
         name=name,
     )
-    store.note(actor, "release.pass", name or "-", {"variant": variant, "minutes": minutes}, now_us)
+    store.note(actor, "release.pass", name or "-", {"variant": variant and variant.value, "minutes": minutes}, now_us)
     document = {"header": "x-streamrec-pass", "value": text, "expires": _time(now_us + int(minutes * 60e6))}
     emit(document, as_json=as_json, human=lambda: out.print(f"x-streamrec-pass: {text}", soft_wrap=True))
 

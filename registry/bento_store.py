@@ -23,6 +23,7 @@ from registry.mlflow_client import locked
 from registry.versions import KIND_OF, ModelVersion
 
 BENTO_NAME = "streamrec"
+GATEWAY_NAME = "streamrec-gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,21 @@ def bentoml_home(home: Path) -> Path:
 
 
 def stored_bento(tag: str | None, home: Path) -> StoredBento:
-    """A Bento by tag (`streamrec:VERSION`, a bare version, or `streamrec:latest`), or the latest built.
+    """A Bento by tag (`streamrec:VERSION`, a bare version, or `streamrec:latest`; `streamrec-gateway:…`), or the latest
+    recommender that was built.
 
     Raises:
         NotFound: no such Bento.
     """
-    everything = bentos(home)
     name, _, version = (tag or f"{BENTO_NAME}:latest").rpartition(":")
-    if version in ("latest", BENTO_NAME) and name in ("", BENTO_NAME):
+    kind = GATEWAY_NAME if GATEWAY_NAME in (name, version) else BENTO_NAME
+    build = "streamrec build --service gateway" if kind == GATEWAY_NAME else "streamrec build"
+    everything = bentos(home, kind)
+    if version in ("latest", kind) and name in ("", kind):
         if everything:
             return everything[0]
-        raise NotFound(f"no Bento has been built in {home.resolve() / 'bentoml'}", next_command="streamrec build")
+        what = "gateway" if kind == GATEWAY_NAME else "Bento"
+        raise NotFound(f"no {what} has been built in {home.resolve() / 'bentoml'}", next_command=build)
     for bento in everything:
         if bento.tag == f"{name or BENTO_NAME}:{version}":
             return bento
@@ -64,14 +69,14 @@ def stored_bento(tag: str | None, home: Path) -> StoredBento:
     # Without the variable it would list another store, that of the user's home.
     raise NotFound(
         f"there is no Bento {tag} in {store}",
-        next_command=f"BENTOML_HOME={shlex.quote(str(store))} bentoml list" if everything else "streamrec build",
+        next_command=f"BENTOML_HOME={shlex.quote(str(store))} bentoml list" if everything else build,
     )
 
 
-def bentos(home: Path) -> list[StoredBento]:
+def bentos(home: Path, name: str = BENTO_NAME) -> list[StoredBento]:
     """Newest first. What a killed build left behind is not among them."""
     found = []
-    for path in (home.resolve() / "bentoml" / "bentos" / BENTO_NAME).glob("*/bento.yaml"):
+    for path in (home.resolve() / "bentoml" / "bentos" / name).glob("*/bento.yaml"):
         document = yaml.safe_load(path.read_text())
         if isinstance(document, dict) and "name" in document:
             found.append(_stored(document, path.parent, home))

@@ -17,9 +17,11 @@ from contracts.evidence import Verdict
 from registry.artifacts import KINDS, Bundle, Kind, fit_problems, verify
 from registry.bento_store import (
     BENTO_NAME,
+    GATEWAY_NAME,
     StoredBento,
     bento_path,
     bentoml_home,
+    bentos,
     bundles_of,
     import_model,
     import_models,
@@ -38,6 +40,7 @@ __all__ = ["Plan", "bento_path", "bentoml_home", "build", "bundles_of", "import_
 
 Device = Literal["cpu", "gpu"]
 BENTOFILE = "bentofile.yaml"
+GATEWAY_FILE = "bentofile.gateway.yaml"
 GPU = "deploy/gpu.yaml"
 # What serving needs, as far as folders say it; `include` in bentofile.yaml has the last word.
 SERVING = ("bentos", "contracts", "features", "registry", "deploy")
@@ -143,24 +146,63 @@ def build(plan: Plan, home: Path, *, say: Callable[[str], None] = lambda _: None
     Raises:
         StreamRecError: BentoML could not build it; its own words are in the message.
     """
-    store = bentoml_home(home)
     for kind in KINDS:
         say(f"importing {plan.versions[kind].uri}")
         import_model(plan.versions[kind], plan.bundles[kind], home)
+    return _make(bentofile(plan), plan.root, home, say)
+
+
+def build_gateway(home: Path, *, root: Path | None = None, say: Callable[[str], None] = lambda _: None) -> StoredBento:
+    """A Bento of the gateway: this code, and no models.
+
+    Raises:
+        NotFound: no `bentofile.gateway.yaml` beside the code. StreamRecError: BentoML could not build it.
+    """
+    from features.registry import REGISTRY
+
+    root = root or code_root()
+    if not (root / GATEWAY_FILE).exists():
+        raise NotFound(f"{root} has no {GATEWAY_FILE}: a Bento is built from a checkout of the project")
+    code = code_state(root)
+    document: dict[str, Any] = yaml.safe_load((root / GATEWAY_FILE).read_text())
+    document["name"] = GATEWAY_NAME
+    document["labels"] = {
+        **document.get("labels", {}),
+        "git_commit": code.commit,
+        "git_dirty": str(code.dirty).lower(),
+        "code_digest": code.digest,
+        "feature_hash": REGISTRY.hash,
+    }
+    return _make(document, root, home, say)
+
+
+def gateway_bento(home: Path, *, root: Path | None = None, say: Callable[[str], None] = lambda _: None) -> StoredBento:
+    """The gateway of this very code: the one that was built already, else a new one."""
+    digest = code_state(root or code_root()).digest
+    for bento in bentos(home, GATEWAY_NAME):
+        if bento.labels.get("code_digest") == digest:
+            return bento
+    return build_gateway(home, root=root, say=say)
+
+
+def _make(document: Mapping[str, Any], root: Path, home: Path, say: Callable[[str], None]) -> StoredBento:
+    """`bentoml build` on a copy of the code, then one rename into the store."""
+    store = bentoml_home(home)
+    name = str(document["name"])
     # Not below home: BentoML refuses a build context in a hidden folder, and `.streamrec` is one.
     with staging(store) as stage, tempfile.TemporaryDirectory(prefix="streamrec-build-") as temporary:
         context = Path(temporary) / "context"
-        _copy_code(plan.root, context)
-        (context / BENTOFILE).write_text(yaml.safe_dump(bentofile(plan), sort_keys=False))
+        _copy_code(root, context)
+        (context / BENTOFILE).write_text(yaml.safe_dump(dict(document), sort_keys=False))
         private = stage / "home"  # a store of its own, so that the finished Bento is renamed into the shared one
         (private / "bentos").mkdir(parents=True)
         (private / "models").symlink_to(store / "models")
         say("building the Bento")
         _bentoml_build(context, private)
-        made = [path.parent for path in (private / "bentos" / BENTO_NAME).glob("*/bento.yaml")]
+        made = [path.parent for path in (private / "bentos" / name).glob("*/bento.yaml")]
         if len(made) != 1:
             raise StreamRecError(f"bentoml build made {len(made)} Bentos, wanted one")
-        tag = f"{BENTO_NAME}:{made[0].name}"
+        tag = f"{name}:{made[0].name}"
         with locked(store / "streamrec.lock"):
             publish(private / "bentos", store / "bentos", tag)
     return stored_bento(tag, home)

@@ -48,6 +48,7 @@ class Pace:
     alone_s: float = 10.0  # after the last client has vanished
     farewell_s: float = 0.5  # after the last client has said good-bye
     beat_s: float = 1.0  # between looks at the clock
+    stay: bool = False  # under a supervisor: wait for the lock, and do not leave for want of clients
     roll_s: float = 60.0  # between rolls, and between watermarks of an idle stream
     first_roll_s: float = 5.0  # what dead processes have left
     tell_limit: int = 1_000  # events told to another online store at a time
@@ -211,7 +212,8 @@ class Consumer:
         next_roll = loop.time() + self.pace.first_roll_s
         while True:
             await asyncio.sleep(min(self.pace.beat_s, self.pace.farewell_s))
-            if (not self._clients and loop.time() >= self._leave_at) or self._homeless(lock_inode):
+            alone = not self._clients and loop.time() >= self._leave_at and not self.pace.stay
+            if alone or self._homeless(lock_inode):
                 self._stop.set()
                 return
             if self.other:
@@ -267,6 +269,7 @@ def _other_store(settings: Settings) -> OnlineStore | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bentos.telemetry.consumer", description=__doc__.splitlines()[0])
     parser.add_argument("--home", type=Path, help="default: STREAMREC_HOME")
+    parser.add_argument("--stay", action="store_true", help="for a supervisor: outlive all clients")
     given = parser.parse_args(arguments)
     try:
         settings = load_settings({"home": given.home})
@@ -274,13 +277,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_folder(home)
         lock = os.open(lock_path(home), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if given.stay else fcntl.LOCK_NB))
         except OSError:
             _say(f"another consumer has the event store of {home}: nothing to do")
             return 0
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        asyncio.run(Consumer(home, _other_store(settings)).run(os.fstat(lock).st_ino))
+        asyncio.run(Consumer(home, _other_store(settings), Pace(stay=given.stay)).run(os.fstat(lock).st_ino))
     except StreamRecError as error:
         _say(str(error))
         return error.exit_code

@@ -14,7 +14,7 @@ from contracts.errors import ArtifactError, NotFound, Refused, StreamRecError
 from contracts.settings import Settings
 from registry.artifacts import KINDS, MANIFEST
 from registry.bento_store import bento_path, bentoml_home, bentos, bundles_of, import_models, stored_bento
-from registry.builds import bentofile, build, make_plan
+from registry.builds import bentofile, build, gateway_bento, make_plan
 from registry.lineage import lineage
 from registry.models import ModelVersion, Registry
 from registry.verification import verify_bento, verify_versions
@@ -302,3 +302,14 @@ def test_stock_bentoml_build_packs_the_real_service(registry: Registry, home: Pa
     top = {path.name for path in (bento.folder / "src").iterdir()}
     assert top == {"bentofile.yaml", "bentos", "contracts", "features", "registry"}
     assert {path.name for path in (bento.folder / "src" / "registry").iterdir()} == {"__init__.py", "artifacts.py"}
+
+
+def test_a_gateway_s_bento_has_no_models_and_is_built_once_for_one_code(tmp_path: Path) -> None:
+    first = gateway_bento(tmp_path)
+    assert first.tag.startswith("streamrec-gateway:")
+    assert (dict(first.models), first.services) == ({}, ("Gateway",))
+    assert (first.folder / "src" / "bentos" / "gateway" / "service.py").exists()
+    assert gateway_bento(tmp_path).tag == first.tag
+    assert stored_bento("streamrec-gateway:latest", tmp_path).tag == stored_bento(first.tag, tmp_path).tag == first.tag
+    with pytest.raises(NotFound, match="no Bento has been built"):
+        stored_bento(None, tmp_path)
