@@ -47,11 +47,15 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What a segment holds. corrupt: damaged stretches that were skipped; torn: the file ends inside a frame."""
+    """What a segment holds. corrupt: damaged stretches that were skipped; torn: the file ends inside a frame.
+
+    end: bytes up to which all is read; a reader of a growing segment goes on from there.
+    """
 
     payloads: tuple[bytes, ...]
     corrupt: int
     torn: bool
+    end: int = 0
 
 
 def frame(payload: bytes) -> bytes:
@@ -83,10 +87,10 @@ def parse(data: bytes) -> Frames:
         if following < 0:
             # Nothing whole follows. A frame that starts here and runs past the end was cut off; else it is damage.
             torn = _runs_past_the_end(data, at)
-            return Frames(tuple(payloads), corrupt + (not torn), torn)
+            return Frames(tuple(payloads), corrupt + (not torn), torn, at)
         corrupt += 1
         at = following
-    return Frames(tuple(payloads), corrupt, False)
+    return Frames(tuple(payloads), corrupt, False, at)
 
 
 def _frame_at(data: bytes, view: memoryview, at: int) -> bytes | None:
