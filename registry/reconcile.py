@@ -121,7 +121,8 @@ class Reconciler:
             return
         self._failures += 1
         why = "took too long" if code == -signal.SIGKILL else (words[-1] if words else f"ended with {code}")
-        self._problem = f"not reconciled ({why}); tried again, now {self._failures} times"
+        tries = "one try" if self._failures == 1 else f"{self._failures} tries"
+        self._problem = f"not reconciled after {tries}: {why}"
 
 
 def wanted_versions(state: ControlState, home: Path) -> tuple[dict[str, dict[Kind, int]], list[str]]:
@@ -191,8 +192,9 @@ def main(settings: Settings) -> int:
     from registry.mlflow_client import connect
 
     wanted, problems = wanted_versions(control_store(settings).load(), settings.home)
-    for line in reconcile(connect(settings), wanted):
-        print(line)
+    if any(wanted.values()) or not problems:  # else nothing is known here, and MLflow need not be loaded for it
+        for line in reconcile(connect(settings), wanted):
+            print(line)
     if problems:
         print("; ".join(problems), file=sys.stderr)
     return 1 if problems else 0
