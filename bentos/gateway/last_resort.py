@@ -52,6 +52,10 @@ class Slates:
             user, (_, gone) = self._slates.popitem(last=False)
             self._bytes -= _size(user, gone)
 
+    def clear(self) -> None:
+        self._slates.clear()
+        self._bytes = 0
+
     def get(self, user_id: str, now: float) -> list[RecommendedItem]:
         """Empty where there is none, or it is older than `SLATE_AGE_S`."""
         at, packed = self._slates.get(user_id, (0.0, b""))

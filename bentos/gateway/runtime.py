@@ -229,8 +229,8 @@ class GatewayRuntime:
             for state in ("written", "dropped", "errors", "queued"):
                 metrics.records.labels(name, state).set(getattr(counts, state))
 
-    def _breakers(self) -> dict[str, str]:
-        routes = self.routes
+    def _breakers(self, routes: Routes | None = None) -> dict[str, str]:
+        routes = routes or self.routes
         found = {t.bento + (f"+{t.rules}" if t.rules else ""): b.state for t, b in routes.breakers.items()}
         if routes.table.release is not None:
             found["shadow"] = routes.shadow_breaker.state
@@ -275,6 +275,10 @@ class GatewayRuntime:
             log.exception("table %s cannot be applied", table.name)
             return
         old = self.routes
+        if old.table.champion != table.champion:  # another Bento or other rules: what they showed is out of date
+            self._last_resort.slates.clear()
+        for name in set(self._breakers()) - set(self._breakers(routes)):
+            self.metrics.breaker.labels(name).set(0)
         self.limits.apply_table(table)
         self.routes = routes
         self._applied_at = time.monotonic()
