@@ -16,6 +16,8 @@ from contracts.routing import (
     ROUTING,
     BreakGlass,
     ExperimentRoute,
+    Flag,
+    Overrides,
     ReleaseRoute,
     RoutingTable,
     Upstream,
@@ -35,8 +37,10 @@ def compile_table(
 ) -> RoutingTable:
     """What the state says, as far as the Bentos that are ready can carry it: a candidate that is not ready keeps its
     route with nothing on it, and a champion that is not ready stays the champion, without an address. `table_problems`
-    names both. So a table follows from every state, and a rollback is never held up by something else in it.
+    names both, and experiments and flags that cannot be carried. So a table follows from every state, and no rollback
+    is held up by something else in it.
     """
+    experiments, flags, _ = _side_by_side(state)
     return RoutingTable(
         epoch=epoch,
         version=version,
@@ -45,9 +49,9 @@ def compile_table(
         previous=state.previous,
         bentos={tag: ready[tag] for tag in state.live if tag in ready},
         release=_route(state.release, ready),
-        experiments=_experiments(state)[0],
+        experiments=experiments,
         holdouts=state.holdouts,
-        flags=state.flags,
+        flags=flags,
         rules=state.rules,
         consumers=state.consumers,
         gateway_processes=gateway_processes,
@@ -63,7 +67,7 @@ def table_problems(state: ControlState, ready: Mapping[str, Upstream]) -> tuple[
     route = _route(state.release, ready)
     if route is not None and route.candidate.bento not in ready:
         problems.append(f"the candidate {route.candidate.bento} is not ready: it gets no request")
-    return (*problems, *_experiments(state)[1])
+    return (*problems, *_side_by_side(state)[2])
 
 
 def _route(release: Release | None, ready: Mapping[str, Upstream]) -> ReleaseRoute | None:
@@ -85,18 +89,41 @@ def _route(release: Release | None, ready: Mapping[str, Upstream]) -> ReleaseRou
     )
 
 
-def _experiments(state: ControlState) -> tuple[tuple[ExperimentRoute, ...], tuple[str, ...]]:
-    """Those that can stand side by side, and why others cannot. Slots part units of one kind only."""
-    kept: list[ExperimentRoute] = []
+def _side_by_side(
+    state: ControlState,
+) -> tuple[tuple[ExperimentRoute, ...], tuple[Flag, ...], tuple[str, ...]]:
+    """Experiments and flags that can stand in one table, and why others cannot. The first of a name stays."""
     problems = []
+    taken = {state.release.id} if state.release and state.release.active else set()
     units: dict[str, str] = {}
+    experiments, flags = [], []
     for experiment in state.experiments:
-        unit = units.setdefault(experiment.layer, experiment.unit)
-        if unit == experiment.unit:
-            kept.append(experiment)
+        unit = units.get(experiment.layer, experiment.unit)
+        why = _misfit(experiment.id, experiment.treatment, taken, state)
+        if why is None and unit != experiment.unit:  # slots part units of one kind only
+            why = f"is by {experiment.unit}, in a layer by {unit}"
+        if why is None:
+            experiments.append(experiment)
+            units[experiment.layer] = unit
+            taken.add(experiment.id)
         else:
-            problems.append(f"experiment {experiment.id} is by {experiment.unit} in a layer by {unit}: it is left out")
-    return tuple(kept), tuple(problems)
+            problems.append(f"experiment {experiment.id} {why}: it is left out")
+    for flag in state.flags:
+        why = _misfit(flag.id, flag.on, taken, state)
+        if why is None:
+            flags.append(flag)
+            taken.add(flag.id)
+        else:
+            problems.append(f"flag {flag.id} {why}: it is left out")
+    return tuple(experiments), tuple(flags), tuple(problems)
+
+
+def _misfit(id_: str, overrides: Overrides, taken: set[str], state: ControlState) -> str | None:
+    if id_ in taken:
+        return "has the name of another"
+    if overrides.rules is not None and overrides.rules not in state.rules:
+        return f"names rules {overrides.rules}, which are not there"
+    return None
 
 
 class RoutingWriter:

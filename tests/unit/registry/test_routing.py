@@ -177,7 +177,30 @@ def test_experiments_by_different_units_cannot_share_a_layer_as_their_slots_woul
     )
     state = ControlState(champion=OLD, experiments=experiments)
     assert [e.id for e in compiled(state).experiments] == ["a", "c"]
-    assert table_problems(state, UP) == ("experiment b is by session in a layer by user: it is left out",)
+    assert table_problems(state, UP) == ("experiment b is by session, in a layer by user: it is left out",)
+
+
+def test_what_does_not_fit_beside_the_release_is_left_out_and_named_and_holds_nothing_up() -> None:
+    off, gone = Overrides(sources_off=("graph",)), Overrides(rules="gone@0123456789ab")
+    state = started(1).model_copy(
+        update={
+            "experiments": (
+                ExperimentRoute(id="r-1", treatment=off),
+                ExperimentRoute(id="e", treatment=gone),
+                ExperimentRoute(id="f", treatment=off),
+            ),
+            "flags": (Flag(id="f", on=off), Flag(id="g", on=gone), Flag(id="h", on=off)),
+        }
+    )
+    table = compiled(state)
+    assert ([e.id for e in table.experiments], [f.id for f in table.flags]) == (["f"], ["h"])
+    assert table.release is not None
+    assert table_problems(state, UP) == (
+        "experiment r-1 has the name of another: it is left out",
+        "experiment e names rules gone@0123456789ab, which are not there: it is left out",
+        "flag f has the name of another: it is left out",
+        "flag g names rules gone@0123456789ab, which are not there: it is left out",
+    )
 
 
 COMMANDS: st.SearchStrategy[Command] = st.sampled_from(
