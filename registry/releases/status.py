@@ -131,7 +131,7 @@ def _evidence(store: ControlStore, release: Release, live: Snapshot | None) -> S
     """What the controller has seen last, else what the last decision was made on."""
     if live is not None and live.release == release.id:
         return live
-    for entry in reversed(store.history(release.id, 1000)):
+    for entry in reversed(store.history(release.id, 50)):
         if (found := _snapshot(entry.detail.get("evidence"))) is not None:
             return found
     return None
