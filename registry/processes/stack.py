@@ -22,7 +22,7 @@ CHILD = Path(__file__).with_name("child.py")
 CODE = Path(__file__).resolve().parents[2]
 START_S = 20.0
 CLIENT_S = 5.0
-MARK = "STREAMREC_STACK"  # in the environment of all that belongs to a stack: its folder
+MARK = "RUN_BY_STREAMREC"  # in the environment of all that belongs to a stack: its folder (no setting, so no prefix)
 
 
 class Stack:
