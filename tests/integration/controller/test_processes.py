@@ -1,6 +1,7 @@
 """Real processes, real sockets, SQLite: what holds when they die, stall and lose their database."""
 
 import os
+import random
 import signal
 import time
 
@@ -8,6 +9,7 @@ import httpx
 import psutil
 import pytest
 
+from contracts.routing import Target
 from registry.releases import commands
 from registry.releases.status import read_report
 from tests.integration.controller.conftest import NEW, OLD, Stack, until
@@ -158,3 +160,28 @@ def share_of_a_core(process: psutil.Process) -> float:
     time.sleep(8)  # what is measured is a time
     after = process.cpu_times()
     return (after.user + after.system - before.user - before.system) / (time.monotonic() - began)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_where_an_undisturbed_one_does(stack: Stack) -> None:
+    """Twelve kills at seeded moments after a command; each command is in the audit once and the table agrees."""
+    chance = random.Random(20)  # noqa: S311 — moments, not secrets
+    process = stack.controller()
+    stack.first_champion()
+    expected = []
+    for n in range(12):
+        if n % 2 == 0:
+            stack.run(commands.start, tag=NEW, policy="by-hand")
+            stack.run(commands.canary)
+            expected += ["release.start", "release.go"]
+        else:
+            stack.run(commands.rollback)
+            expected += ["release.rollback"]
+        time.sleep(chance.uniform(0, 0.6))  # the moment is what is tried
+        stack.kill(process)
+        process = stack.controller()
+    until(lambda: stack.routed() == (OLD, 0), "the last rollback is routed", 4 * TTL_S)
+    actions = [e.action for e in stack.store.history() if e.action != "release.note"]
+    assert actions == ["release.start", "release.promote", *expected]
+    assert not stack.store.verify()
+    assert stack.store.load().champion == Target(bento=OLD)
