@@ -121,10 +121,10 @@ class Home:
             _wait(path.exists, f"{name} does not listen")
             yield f"unix:{path}"
 
-    def load(self, url: str, clients: int, seconds: float, process: psutil.Process) -> dict[str, float]:
+    def load(self, url: str, clients: int, seconds: int, process: psutil.Process) -> dict[str, float]:
         """One run of wrk. cpu_us: of `process`, a request."""
         before = _cpu_s(process)
-        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency", "-s", str(self.script), url]
+        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", str(self.script), url]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         used = _cpu_s(process) - before
         requests = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]
@@ -149,7 +149,7 @@ def direct_or_through(
     own: psutil.Process,
     clients: int,
     pairs: int,
-    seconds: float,
+    seconds: int,
 ) -> dict[str, Any]:
     """Pairs of the same load, directly and through the gateway."""
     runs: dict[str, list[dict[str, float]]] = {"direct": [], "gateway": []}
@@ -169,7 +169,7 @@ def direct_or_through(
     }
 
 
-def shadowed(home: Home, mode: dict[str, Any], pairs: int, seconds: float, clients: int) -> dict[str, Any]:
+def shadowed(home: Home, mode: dict[str, Any], pairs: int, seconds: int, clients: int) -> dict[str, Any]:
     """Pairs of the same load through the gateway, alone and with every request mirrored."""
     runs: dict[str, list[dict[str, float]]] = {"alone": [], "mirrored": []}
     with (
@@ -207,7 +207,7 @@ SHADOWS: dict[str, dict[str, Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway", description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
+    parser.add_argument("--seconds", type=int, default=4, help="of each run")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--items", type=int, default=20_000, help="of the reference world")
     parser.add_argument("--shadow", action="store_true", help="measure what a shadow does to p99, instead")
