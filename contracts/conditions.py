@@ -1,8 +1,9 @@
-"""Which conditions on a request's context are taken, and how each is made to mean the same in every GrowthBook SDK.
+"""Which conditions on a request's context are taken, and how each is made to mean the same in GrowthBook's SDKs.
 
 Context values are strings, and an attribute that a condition names and the request lacks means "not eligible". The
-engine alone would not say so: `$ne`, `$nin`, `$not` and `$notRegex` hold for a missing attribute, and a missing one is
-0 to `$lt`. So a condition is checked when a policy, an experiment or a flag is made; `guarded` adds what it implies.
+engine alone would not say so: `$ne`, `$nin` and `$not` hold for a missing attribute, and a missing one is 0 to `$lt`.
+So a condition is checked when a policy, an experiment or a flag is made, and `guarded` adds what it implies. Operators
+that only some SDKs know are refused.
 
 Numbers: `$gt`, `$gte`, `$lt`, `$lte` with a number read the value as one; a value that is not a plain decimal number
 (`45`, `-1.5`) counts as missing. Everything else compares strings; `$vgt` and its kin compare versions.
@@ -23,7 +24,7 @@ NUMBER = r"^-?[0-9]+(\.[0-9]+)?(?![\s\S])"  # `$` would let a line end through i
 ORDER = frozenset({"$gt", "$gte", "$lt", "$lte"})
 VERSION = frozenset({"$veq", "$vne", "$vgt", "$vgte", "$vlt", "$vlte"})
 MEMBER = frozenset({"$in", "$nin", "$ini", "$nini"})
-PATTERN = frozenset({"$regex", "$regexi", "$notRegex", "$notRegexi"})
+PATTERN = frozenset({"$regex", "$regexi"})
 OPERATORS = ORDER | VERSION | MEMBER | PATTERN | {"$eq", "$ne", "$exists", "$not"}
 JUNCTIONS = frozenset({"$and", "$or", "$nor"})
 
@@ -139,6 +140,8 @@ def _check_test(name: str, test: Any, depth: int) -> int:
         raise ValueError(f'`{name}`: {{"$exists": false}} stands alone; nothing else holds for what is not there')
     count = 0
     for operator, operand in test.items():
+        if operator in ("$notRegex", "$notRegexi"):  # not every SDK has them
+            raise ValueError(f'`{name}`: write {{"$not": {{"$regex{operator[9:]}": …}}}} for `{operator}`')
         if operator not in OPERATORS:
             raise ValueError(f"`{name}`: unknown operator `{operator}`; known: {', '.join(sorted(OPERATORS))}")
         count += 1

@@ -1,6 +1,7 @@
 """Who gets what: a routing table compiled once, then asked per request.
 
-`features_of` turns the table into GrowthBook features: plain JSON, by which any GrowthBook SDK gives the same arms.
+`features_of` turns the table into GrowthBook features: plain JSON, by which its other SDKs give the same arms (but for
+units with characters beyond U+FFFF, which those of JavaScript hash as two).
 `Assigner` walks those same rules with the SDK's own functions for conditions, hash and ranges; what it leaves out is
 the SDK's machinery round them (tracking, sticky buckets, prerequisites). A property test holds both equal.
 

@@ -21,6 +21,7 @@ for _ in range(9):
         ({"$xor": [{"country": "DE"}]}, "unknown operator `$xor`"),
         ({"country": {"$inGroup": "g"}}, "unknown operator `$inGroup`"),
         ({"country": {"$eq": "DE", "name": "x"}}, "unknown operator `name`"),
+        ({"country": {"$notRegexi": "^d"}}, '{"$not": {"$regexi": …}}'),
         ({"country": {"$regex": "("}}, "not a regular expression"),
         ({"country": {"$regex": "(a+)+$"}}, "repeat inside a repeat"),
         ({"country": {"$regex": "^(a|aa)+$"}}, "alternatives inside a repeat"),

@@ -75,7 +75,7 @@ def test_at_100_who_is_not_eligible_stays_with_the_champion() -> None:
         {"country": {"$ne": "DE"}},
         {"country": {"$nin": ["DE"]}},
         {"country": {"$not": {"$eq": "DE"}}},
-        {"country": {"$notRegex": "^D"}},
+        {"country": {"$not": {"$regex": "^D"}}},
         {"country": {"$vne": "1.2"}},
         {"$not": {"country": "DE"}},
         {"$nor": [{"country": "DE"}]},

@@ -18,10 +18,13 @@ TESTS = st.one_of(
     VALUES,
     st.builds(lambda o, v: {o: v}, st.sampled_from(("$eq", "$ne", "$vgt", "$vlte", "$veq", "$vne")), VALUES),
     st.builds(lambda o, v: {o: v}, st.sampled_from(("$gt", "$gte", "$lt", "$lte")), st.integers(0, 60)),
-    st.builds(lambda o, v: {o: v}, st.sampled_from(("$in", "$nin", "$ini")), st.lists(VALUES, min_size=1, max_size=3)),
-    st.builds(lambda o, v: {o: v}, st.sampled_from(("$regex", "$notRegex")), st.sampled_from(("^D", "[0-9]+"))),
+    st.builds(
+        lambda o, v: {o: v}, st.sampled_from(("$in", "$nin", "$ini", "$nini")), st.lists(VALUES, min_size=1, max_size=3)
+    ),
+    st.builds(lambda o, v: {o: v}, st.sampled_from(("$regex", "$regexi")), st.sampled_from(("^D", "[0-9]+"))),
     st.builds(lambda b: {"$exists": b}, st.booleans()),
     st.builds(lambda v: {"$not": {"$eq": v}}, VALUES),
+    st.builds(lambda o, v: {"$not": {o: v}}, st.sampled_from(("$gt", "$lte")), st.integers(0, 60)),
 )
 CONDITIONS = st.recursive(
     st.dictionaries(NAMES, TESTS, min_size=1, max_size=2),
