@@ -121,8 +121,7 @@ class Reconciler:
             return
         self._failures += 1
         why = "took too long" if code == -signal.SIGKILL else (words[-1] if words else f"ended with {code}")
-        tries = "one try" if self._failures == 1 else f"{self._failures} tries"
-        self._problem = f"not reconciled after {tries}: {why}"
+        self._problem = f"not reconciled, and tried again later: {why}"
 
 
 def wanted_versions(state: ControlState, home: Path) -> tuple[dict[str, dict[Kind, int]], list[str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.measurements import Measured, Snapshot
+from contracts.routing import Target
 from contracts.settings import Settings
 from registry.control.store import ControlStore
 from registry.releases.progress import step_minutes
@@ -35,7 +36,8 @@ def status(store: ControlStore, settings: Settings, *, now_us: int, limit: int =
         "previous": state.previous.bento if state.previous else None,
         "warm": [w.target.bento for w in state.warm],
         "releases": [
-            _release(r, _evidence(store, r, live), report.get("next", "") if fresh else "", now_us) for r in releases
+            _release(r, state.champion, _evidence(store, r, live), report.get("next", "") if fresh else "", now_us)
+            for r in releases
         ],
         "controller": {key: report.get(key) for key in ("holder", "epoch", "until_us", "url")} if fresh else None,
         "table": report.get("table"),
@@ -60,15 +62,17 @@ def write_report(home: Path, document: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def weight(release: Release) -> float:
-    """Percent of the eligible units on the candidate."""
+def weight(release: Release, champion: Target | None) -> float:
+    """Percent of the eligible units on the candidate; of a promoted one only while it is still the champion."""
     if release.state == "promoted":
-        return 100.0
+        return 100.0 if release.candidate == champion else 0.0
     step = release.current
     return step.weight if release.active and step and step.kind != "shadow" else 0.0
 
 
-def _release(release: Release, snapshot: Snapshot | None, next_: str, now_us: int) -> dict[str, Any]:
+def _release(
+    release: Release, champion: Target | None, snapshot: Snapshot | None, next_: str, now_us: int
+) -> dict[str, Any]:
     step = release.current
     return {
         "id": release.id,
@@ -78,7 +82,7 @@ def _release(release: Release, snapshot: Snapshot | None, next_: str, now_us: in
         "against": release.champion.bento if release.champion else None,
         "state": release.state,
         "step": step.name if step else None,
-        "weight": weight(release),
+        "weight": weight(release, champion),
         "shadow": step.weight if release.active and step and step.kind == "shadow" else 0.0,
         "policy": release.policy_text.label,
         "policy_sha256": release.policy_text.sha256,
