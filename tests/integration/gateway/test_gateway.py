@@ -161,6 +161,24 @@ def test_a_killed_champion_worker_costs_nothing_while_another_one_lives(world, l
     assert {variant for _, _, variant in running.results} == {"champion"}
 
 
+def test_a_champion_worker_that_hangs_is_ejected_and_the_other_one_answers(world, load):
+    world.stub("alpha-1")
+    world.stub("alpha-2")
+    world.write()
+    world.start(deadline_ms=300)
+    has_popularity(world)
+    with load(clients=3) as running:
+        running.wait(30)
+        world.stubs["alpha-1"].tell(mode="hang")
+        wait_until(lambda: any(u["ejected"] for u in world.ready()["upstreams"]["alpha"]["urls"].values()), 10, "out")
+        since = len(running.results)
+        running.wait(300)
+    assert not running.failed
+    after = [variant for _, _, variant in running.results[since:]]
+    assert after.count("fallback") < 30  # now and then one request tries whether it is back
+    assert after.count("champion") > 250
+
+
 def test_a_dead_champion_means_the_users_own_slate_then_popularity_also_after_a_restart(world, load):
     world.stub("alpha")
     world.write()
