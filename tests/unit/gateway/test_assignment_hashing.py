@@ -23,6 +23,13 @@ def test_the_hash_of_many_is_the_sdks_for_zeros_emptiness_and_other_planes() -> 
     assert gbhash_many("s\0", values).tolist() == [core.gbhash("s\0", value, 2) for value in values]
 
 
+def test_the_hash_of_many_is_the_sdks_where_the_first_hash_is_0() -> None:
+    """CC 24 31 C4 is the shortest text whose FNV-1a (32 bit) is 0: http://www.isthe.com/chongo/tech/comp/fnv/#zero-hash"""
+    zero = bytes.fromhex("cc2431c4").decode("latin-1")
+    assert core.fnv1a32(zero) == 0
+    assert gbhash_many("", [zero]).tolist() == [core.gbhash("", zero, 2)]
+
+
 def test_the_hash_of_many_equals_that_of_one_over_chunks() -> None:
     some = USERS[:20_000]
     assert gbhash_many("release-1", some).tolist() == [gbhash("release-1", u) for u in some]

@@ -5,10 +5,12 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from bentos.gateway import table as module
 from bentos.gateway.table import TableWatcher
@@ -212,19 +214,28 @@ def test_a_folder_or_a_pipe_in_place_of_a_file_is_refused(running: Control) -> N
     assert running.name == "1.1"
 
 
+@pytest.mark.parametrize("name", [ROUTING, OVERRIDE])
 def test_a_failing_disk_is_asked_again_though_the_file_is_as_before(
-    running: Control, monkeypatch: pytest.MonkeyPatch
+    running: Control, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def fails(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+    read = module._read
+
+    def fails(path: Path, *rest: Any) -> BaseModel:
+        if path.name == name:
+            raise OSError(5, "Input/output error")
+        return read(path, *rest)
 
     running.put(table(version=2))
+    running.put(order(champion=NEW))
     with monkeypatch.context() as patch:
         patch.setattr(module, "_read", fails)
-        assert not running.watcher.poll()
+        running.watcher.poll()
         assert "Input/output error" in running.problem
     assert running.watcher.poll()
-    assert (running.name, running.problem) == ("1.2", "")
+    current = running.watcher.current()
+    assert current is not None
+    assert (current[1].name, current[1].champion) == ("1.2", NEW)
+    assert "Input/output error" not in running.problem
 
 
 def test_a_fault_of_our_own_is_reported_and_not_raised(running: Control, monkeypatch: pytest.MonkeyPatch) -> None:
