@@ -168,13 +168,14 @@ def _root(s: float, n: float, target: float, step: float) -> float:
 def _on_off(control: Sample, treatment: Sample, alpha: float) -> Estimate | CannotTell:
     """Exact bounds of each arm at α / 2 hold together at α, so their difference does: conservative."""
     arms = []
-    for name, arm in (("control", control), ("treatment", treatment)):
+    for arm in (control, treatment):
         if isinstance(arm, Proportion):
             arms.append((arm.successes, arm.n))
         elif isinstance(arm, Ratio) and arm.on is not None:
             arms.append((arm.on, arm.n))
         else:
-            return CannotTell(f"too few events in the {name} arm for the normal law (under {LEAST_EVENTS})")
+            what = "units" if isinstance(arm, Mean) else "events"
+            return CannotTell(f"under {LEAST_EVENTS} {what} in an arm are too few for the normal law")
     (s0, n0), (s1, n1) = arms
     low0, high0 = rate_bounds(s0, n0, alpha / 2)
     low1, high1 = rate_bounds(s1, n1, alpha / 2)

@@ -5,6 +5,7 @@ By SciPy and statsmodels, loaded when asked.
 
 import math
 
+from monitoring.statistics import score
 from monitoring.statistics.estimates import CannotTell, Estimate
 from monitoring.statistics.samples import Mean, Proportion, Sample
 
@@ -63,25 +64,20 @@ def relative(control: Sample, treatment: Sample, *, alpha: float = 0.05) -> Esti
 
 
 def _proportions(control: Proportion, treatment: Proportion, alpha: float) -> Estimate | CannotTell:
-    import numpy as np
-    from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
-
     if control.variance + treatment.variance <= 0 and control.value == treatment.value:
         return CannotTell("the arms do not vary")
-    cells = (c for a in (control, treatment) for c in (a.successes, a.n - a.successes))
-    method = "wald" if min(cells) >= LEAST_CELL else "score"
-    counts = (treatment.successes, treatment.n, control.successes, control.n)
-    # statsmodels also computes ratios that nobody asked for, and divides by no success.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = confint_proportions_2indep(*counts, method=method, compare="diff", alpha=alpha)
-        p = float(test_proportions_2indep(*counts, method=method, compare="diff").pvalue)
-    variance = "Wald, unpooled variance" if method == "wald" else "score (Miettinen & Nurminen)"
-    return Estimate(
-        treatment.value - control.value,
-        (float(low), float(high)),
-        p,
-        f"fixed horizon, two proportions, {variance}, two-sided, absolute",
-    )
+    effect = treatment.value - control.value
+    if min(c for a in (control, treatment) for c in (a.successes, a.n - a.successes)) < LEAST_CELL:
+        low, high, p = score.interval(control, treatment, alpha)
+        variance = "score (Miettinen & Nurminen)"
+    else:
+        from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
+
+        counts = (treatment.successes, treatment.n, control.successes, control.n)
+        low, high = map(float, confint_proportions_2indep(*counts, method="wald", compare="diff", alpha=alpha))
+        p = float(test_proportions_2indep(*counts, method="wald", compare="diff").pvalue)
+        variance = "Wald, unpooled variance"
+    return Estimate(effect, (low, high), p, f"fixed horizon, two proportions, {variance}, two-sided, absolute")
 
 
 def _problem(control: Sample, treatment: Sample, alpha: float) -> str | None:
