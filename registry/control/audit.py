@@ -1,27 +1,53 @@
 """The chain of audit entries: each carries the digest of the one before, so that none is changed or left out unseen.
 
-Whoever can write the whole database can write a whole new chain: on one machine the boundary is file permission. What
-the chain finds is a change by anything less, and an end that was cut off (the head is kept beside the entries).
+Found: an entry that was changed, taken out, added or moved; an end that was cut off (the head is kept beside the
+entries); a control state that is not the one the last transition left. Not found: whoever can write the whole database
+can write a whole new chain, or cut its end and set the head back. On one machine the boundary is file permission; a
+number and digest of `release history` that was kept elsewhere shows such a cut.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
-from registry.control.store import Entry
+from registry.control.store import Actor, Entry
 
 GENESIS = "0" * 64
 MAX_DETAIL = 256 * 1024  # characters; a longer one is cut to what it was about
 
 
-def canonical(detail: dict[str, Any]) -> str:
-    """One text for one content.
+MAX_SUBJECT, MAX_ACTION = 256, 64  # characters
 
-    Raises:
-        ValueError: a number that JSON has no word for.
-    """
+
+def canonical(detail: dict[str, Any]) -> str:
+    """One text for one content. What JSON has no word for is written as text: an entry of a rollback must not fail for
+    an interval without an end, or for a byte that is no letter."""
+    try:
+        text = _dumps(detail)
+    except ValueError:
+        text = _dumps(_finite(detail))
+    return plain(text)
+
+
+def plain(text: str, most: int | None = None) -> str:
+    """`text` without half characters (an odd byte of a command line), cut to `most` characters."""
+    return text.encode("utf-8", "replace").decode()[:most]
+
+
+def _dumps(detail: Any) -> str:
     return json.dumps(detail, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def bounded(detail: dict[str, Any]) -> str:
@@ -36,6 +62,21 @@ def bounded(detail: dict[str, Any]) -> str:
 def digest_of(number: int, at_us: int, actor: str, action: str, subject: str, detail: str, previous: str) -> str:
     content = "\n".join([previous, str(number), str(at_us), *(json.dumps(w) for w in (actor, action, subject)), detail])
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def entry(
+    actor: Actor, action: str, subject: str, detail: dict[str, Any], now_us: int, head: tuple[int, str]
+) -> tuple[Entry, str]:
+    """The entry after `head`, and its detail as it is stored."""
+    text = bounded({**detail, "role": actor.role})
+    number, who, what, on = (
+        head[0] + 1,
+        plain(actor.name, MAX_SUBJECT),
+        action[:MAX_ACTION],
+        plain(subject, MAX_SUBJECT),
+    )
+    digest = digest_of(number, now_us, who, what, on, text, head[1])
+    return Entry(number, now_us, who, what, on, json.loads(text), head[1], digest), text
 
 
 def problems(entries: Iterable[tuple[Entry, str]], head: tuple[int, str]) -> list[str]:

@@ -1,6 +1,5 @@
 """The control store in memory: for tests and simulations. Values are frozen, so nothing is copied."""
 
-import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import Any
 from registry.control import audit
 from registry.control.leasing import granted
 from registry.control.store import Actor, Conflict, Entry, Lease, TokenRecord
+from registry.control.tokens import demand_an_admin
 from registry.releases.values import ControlState, Release
 
 
@@ -79,18 +79,15 @@ class MemoryStore:
 
     def save_token(self, record: TokenRecord, actor: Actor, now_us: int) -> None:
         with self._lock:
-            held = self._tokens.get(record.name)
-            if held and held.revoked_us is None and record.revoked_us is None:
-                raise Conflict(f"there is a token {record.name} already")
+            demand_an_admin(list(self._tokens.values()), record)
             self._tokens[record.name] = record
             action = "token.revoke" if record.revoked_us is not None else "token.create"
             self._note(actor, action, record.name, {"role": record.role}, now_us)
 
     def _note(self, actor: Actor, action: str, subject: str, detail: dict[str, Any], now_us: int) -> Entry:
-        text = audit.bounded({**detail, "role": actor.role})
-        number = len(self._entries) + 1
-        previous = self._entries[-1][0].digest if self._entries else audit.GENESIS
-        digest = audit.digest_of(number, now_us, actor.name, action, subject, text, previous)
-        entry = Entry(number, now_us, actor.name, action, subject, json.loads(text), previous, digest)
+        last = self._entries[-1][0] if self._entries else None
+        entry, text = audit.entry(
+            actor, action, subject, detail, now_us, (last.number, last.digest) if last else (0, audit.GENESIS)
+        )
         self._entries.append((entry, text))
         return entry

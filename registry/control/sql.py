@@ -2,9 +2,13 @@
 
 Every write is one transaction that first takes the write lock (`BEGIN IMMEDIATE` on SQLite, a lock on the head of the
 audit on PostgreSQL): SQLAlchemy's default on SQLite loses updates. Nothing is pooled on SQLite, so that a file which
-was away, or was put back from a copy, is simply opened again.
+was away, or was put back from a copy, is simply opened again. SQLite keeps its rollback journal rather than a WAL: a
+few commits a minute need no more, and the database is one file that can be copied and put back.
+
+A database that is lost is never begun anew in silence: an empty one has no champion, and no token either.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -26,22 +31,29 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from contracts.errors import Refused, Unreachable
+from contracts.routing import ROUTING
 from contracts.settings import Settings
 from registry.control import audit
 from registry.control.leasing import granted
 from registry.control.store import Actor, Conflict, Entry, Lease, TokenRecord
+from registry.control.tokens import demand_an_admin
 from registry.releases.values import ControlState, Release
 
 SCHEMA = 1
 BUSY_S = 10.0
 SQLITE = "sqlite:///"
+POSTGRES_LOCK = 7_235_711  # of the making of the schema; any number that nobody else takes
+
+BACK = "streamrec release rollback --break-glass   (works without it)"
 
 meta = MetaData()
 about = Table("about", meta, Column("id", Integer, primary_key=True), Column("schema", Integer, nullable=False))
@@ -125,7 +137,9 @@ class SqlStore:
     def load(self) -> ControlState:
         with self._reading() as connection:
             row = connection.execute(select(states.c.version, states.c.document)).first()
-        return _state(row.version, row.document) if row else ControlState()
+        if row is None:
+            raise Unreachable("the control database has lost its state", next_command=BACK)
+        return _state(row.version, row.document)
 
     def commit(
         self,
@@ -140,24 +154,25 @@ class SqlStore:
         lease: Lease | None = None,
     ) -> ControlState:
         done = after.model_copy(update={"version": before.version + 1})
+        document = _document(done)
+        left = {"version": done.version, "state_sha256": _sha256(document)}
         with self._writing() as connection:
             if lease is not None:
                 held = _lease(connection)
                 if held is None or (held.holder, held.epoch) != (lease.holder, lease.epoch):
                     raise Conflict("the lease has gone to another controller")
-            values = {"version": done.version, "document": done.model_dump_json()}
             moved = connection.execute(
-                update(states).where(states.c.id == 1, states.c.version == before.version).values(**values)
+                update(states)
+                .where(states.c.id == 1, states.c.version == before.version)
+                .values(version=done.version, document=document)
             )
             if not moved.rowcount:
                 found = connection.execute(select(states.c.version)).scalar()
-                if found is not None or before.version != 0:
-                    raise Conflict(f"the state has moved from version {before.version} to {found}")
-                connection.execute(insert(states).values(id=1, **values))
+                raise Conflict(f"the state has moved from version {before.version} to {found}")
             for release in (after.ended, after.release):
                 if release is not None:
                     _put_release(connection, release)
-            _note(connection, actor, action, subject, detail, now_us)
+            _note(connection, actor, action, subject, {**detail, **left}, now_us)
         return done
 
     def releases(self, limit: int = 100) -> list[Release]:
@@ -198,23 +213,23 @@ class SqlStore:
         with self._reading() as connection:
             rows = connection.execute(select(entries).order_by(entries.c.number)).all()
             head = connection.execute(select(heads.c.number, heads.c.digest)).first()
-        return audit.problems(
-            [(_entry(row), row.detail) for row in rows],
+            state = connection.execute(select(states.c.version, states.c.document)).first()
+        found = audit.problems(
+            ((_as_stored(row), str(row.detail)) for row in rows),
             (int(head.number), str(head.digest)) if head else (0, audit.GENESIS),
         )
+        return found + _state_problems(rows, state)
 
     def tokens(self) -> list[TokenRecord]:
         with self._reading() as connection:
-            rows = connection.execute(select(tokens).order_by(tokens.c.created_us, tokens.c.name)).all()
-        return [TokenRecord(r.name, r.role, r.sha256, r.created_us, r.created_by, r.revoked_us) for r in rows]
+            return _tokens(connection)
 
     def save_token(self, record: TokenRecord, actor: Actor, now_us: int) -> None:
         values = {name: getattr(record, name) for name in TokenRecord.__slots__}
         with self._writing() as connection:
-            held = connection.execute(select(tokens).where(tokens.c.name == record.name)).first()
-            if held and held.revoked_us is None and record.revoked_us is None:
-                raise Conflict(f"there is a token {record.name} already")
-            if held:
+            held = _tokens(connection)
+            demand_an_admin(held, record)
+            if any(t.name == record.name for t in held):
                 connection.execute(update(tokens).where(tokens.c.name == record.name).values(**values))
             else:
                 connection.execute(insert(tokens).values(**values))
@@ -246,7 +261,7 @@ class SqlStore:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise Unreachable(
                 f"the control database {where} does not answer: {cause}",
-                next_command="streamrec release rollback --break-glass   (works without it)",
+                next_command=BACK,
             ) from error
 
     def _prepare(self) -> None:
@@ -255,17 +270,36 @@ class SqlStore:
         if key is not None and key == self._checked:
             return
         if self._path is not None:
+            if key is None:
+                self._demand_a_first_use()
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         with self._engine.connect().execution_options(streamrec_writes=True) as connection, connection.begin():
-            meta.create_all(connection, checkfirst=True)
-            found = connection.execute(select(about.c.schema)).scalar()
-            if found is None:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": POSTGRES_LOCK})
+            if not inspect(connection).has_table(about.name):
+                self._demand_a_first_use()
+                meta.create_all(connection)
                 connection.execute(insert(about).values(id=1, schema=SCHEMA))
                 connection.execute(insert(heads).values(id=1, number=0, digest=audit.GENESIS))
-            elif found != SCHEMA:
+                connection.execute(insert(states).values(id=1, version=0, document=_document(ControlState())))
+            found = connection.execute(select(about.c.schema)).scalar()
+            if found != SCHEMA:
                 raise Refused(f"the control database has schema {found}, this version of streamrec reads {SCHEMA}")
         self._checked = self._file_key()
+
+    def _demand_a_first_use(self) -> None:
+        """A database is made where none was used: not when this process has used one, and not when a routing table,
+        which is written from one, lies beside the file."""
+        if self._path is None:
+            return
+        table = self._path.parent / ROUTING
+        if self._checked is not None or table.exists():
+            raise Unreachable(
+                f"the control database {self._path} is gone or empty, though it was in use: put it back from a copy; "
+                f"or, to begin anew without champion and history, remove {table} and start again",
+                next_command=BACK,
+            )
 
     def _file_key(self) -> tuple[int, int] | None:
         if self._path is None:
@@ -302,6 +336,44 @@ def _state(version: int, document: str) -> ControlState:
         raise _unreadable("its state", error) from error
 
 
+def _document(state: ControlState) -> str:
+    """As it is stored.
+
+    Raises:
+        Refused: it could not be read again (a number without end where one is needed, half a character).
+    """
+    try:
+        document = state.model_dump_json()
+        ControlState.model_validate_json(document)
+    except (ValidationError, PydanticSerializationError) as error:
+        cause = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        raise Refused(
+            f"the new state could not be stored: `{'.'.join(map(str, cause['loc']))}`: {cause['msg']}"
+        ) from error
+    return document
+
+
+def _sha256(document: str) -> str:
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _state_problems(rows: Sequence[Any], state: Any) -> list[str]:
+    """Is the state the one that the last transition left?"""
+    for row in reversed(rows):
+        try:
+            left = json.loads(row.detail)
+        except ValueError:
+            continue  # told already: its digest is another
+        if "state_sha256" in left:
+            if state is None or (left["version"], left["state_sha256"]) != (
+                state.version,
+                _sha256(str(state.document)),
+            ):
+                return [f"the state is not the one that entry {row.number} left: it was changed outside the commands"]
+            return []
+    return [] if state is not None and state.version == 0 else ["there is a state, but no entry that left it"]
+
+
 def _unreadable(what: str, error: ValidationError) -> Unreachable:
     first = error.errors()[0]
     return Unreachable(
@@ -334,18 +406,33 @@ def _note(
     connection: Connection, actor: Actor, action: str, subject: str, detail: dict[str, Any], now_us: int
 ) -> Entry:
     head = connection.execute(select(heads.c.number, heads.c.digest)).one()
-    number, previous = int(head.number) + 1, str(head.digest)
-    text = audit.bounded({**detail, "role": actor.role})
-    digest = audit.digest_of(number, now_us, actor.name, action, subject, text, previous)
-    entry = Entry(number, now_us, actor.name, action, subject, json.loads(text), previous, digest)
-    values = {name: getattr(entry, name) for name in Entry.__slots__} | {"detail": text}
+    entry, stored = audit.entry(actor, action, subject, detail, now_us, (int(head.number), str(head.digest)))
+    values = {name: getattr(entry, name) for name in Entry.__slots__} | {"detail": stored}
     connection.execute(insert(entries).values(**values))
-    connection.execute(update(heads).values(number=number, digest=digest))
+    connection.execute(update(heads).values(number=entry.number, digest=entry.digest))
     return entry
 
 
-def _entry(row: Any) -> Entry:
+def _tokens(connection: Connection) -> list[TokenRecord]:
+    rows = connection.execute(select(tokens).order_by(tokens.c.created_us, tokens.c.name)).all()
+    return [TokenRecord(r.name, r.role, r.sha256, r.created_us, r.created_by, r.revoked_us) for r in rows]
+
+
+def _as_stored(row: Any) -> Entry:
+    """For the check alone: columns as they are, so that one which makes no sense is told and does not stop it."""
     return Entry(
-        int(row.number), int(row.at_us), row.actor, row.action, row.subject, json.loads(row.detail), row.previous,
-        row.digest,
-    )  # fmt: skip
+        row.number, row.at_us, str(row.actor), str(row.action), str(row.subject), {}, str(row.previous), str(row.digest)
+    )
+
+
+def _entry(row: Any) -> Entry:
+    try:
+        return Entry(
+            int(row.number), int(row.at_us), row.actor, row.action, row.subject, json.loads(row.detail), row.previous,
+            row.digest,
+        )  # fmt: skip
+    except ValueError as error:
+        raise Unreachable(
+            f"audit entry {row.number} cannot be read: it has been changed",
+            next_command="streamrec release history --verify",
+        ) from error
