@@ -48,7 +48,8 @@ class Assignment:
     variant: of the release. target: who answers for it; None while the table has no champion.
     unit: the value that was hashed for the release; the user's id where there is none.
     probability: of `variant`, for a unit as eligible as this one. 1 where nothing was drawn.
-    experiments: id → arm; the release is in it (`candidate`, `control`) only while both are drawn.
+    experiments: id → arm; the release is in it (`candidate`, `control`) with a weight: also at 100, where its answers
+    are judged by absolute limits.
     rules, sources_off: what flags and experiments change; a rules digest of the target is not in it.
     shadow_eligible: whether the release may see a copy; its share is drawn by request, not here, since a shadow
     measures answers and not people, and no user should meet all of its cost.
@@ -93,7 +94,7 @@ class Assigner:
             self._shadow_rule = rules.get(shadow_key(release))
         self._candidate = release.candidate if release and release.candidate.bento in table.bentos else None
         self._unit = ATTRIBUTES[release.unit] if release else "user_id"
-        self._drawn = release is not None and 0 < release.weight < 100
+        self._routed = release is not None and release.weight > 0
         self._probability = _probabilities(release)
         self._experiments = tuple((e.id, rules[e.id], e.treatment) for e in table.experiments)
         self._flags = tuple((f.id, rules[f.id], f.on) for f in table.flags)
@@ -132,7 +133,7 @@ class Assigner:
         arm = rule.draw(attributes)
         if arm is None:
             return "champion", self._probability["champion"]
-        if self._drawn:
+        if self._routed:
             arms[release.id] = arm
         variant: Variant = "candidate" if arm == "candidate" else "control"
         return variant, self._probability[variant]

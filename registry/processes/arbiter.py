@@ -17,7 +17,6 @@ import msgspec
 from circus import logger
 from circus.arbiter import Arbiter
 from circus.sockets import CircusSocket
-from circus.util import synchronized
 from circus.watcher import Watcher
 from tornado import gen, ioloop
 
@@ -60,11 +59,10 @@ class Supervisor(Arbiter):
             words = options(process, os.getpid(), CHILD, sys.executable)
             self.watchers.append(Watcher(process.name, words["cmd"], args=words["args"], **words["options"]))
 
-    @synchronized("manage_watchers")
     @gen.coroutine
     def manage_watchers(self) -> Any:
-        if self._stopping:
-            return
+        if self._stopping or self._exclusive_running_command is not None:
+            return  # its turn comes again
         before = {w.name: set(w.processes) for w in self.watchers}
         self._note_exits()
         now = time.monotonic()
