@@ -56,9 +56,9 @@ def test_the_probability_is_that_of_the_assigned_variant(route: Any, expected: d
     assert seen == pytest.approx(expected)
 
 
-def test_at_100_everyone_is_on_the_candidate_and_nothing_is_compared() -> None:
+def test_at_100_everyone_is_on_the_candidate_and_counted_there() -> None:
     assigned = assign(table(release=release(weight=100)))
-    assert (assigned.variant, assigned.target, assigned.experiments) == ("candidate", NEW, {})
+    assert (assigned.variant, assigned.target, assigned.experiments) == ("candidate", NEW, {"r-1": "candidate"})
 
 
 def test_at_100_who_is_not_eligible_stays_with_the_champion() -> None:
