@@ -11,6 +11,7 @@ A database that is lost is never begun anew in silence: an empty one has no cham
 import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,8 @@ BUSY_S = 10.0
 SQLITE = "sqlite:///"
 POSTGRES_LOCK = 7_235_711  # of the making of the schema; any number that nobody else takes
 
+# Of a damaged file, too: SQLite's word on it may be no text, and a number in it no number.
+FAULTS = (SQLAlchemyError, sqlite3.Error, OSError, ValueError, TypeError, OverflowError)
 BACK = "streamrec release rollback --break-glass   (works without it)"
 
 meta = MetaData()
@@ -256,7 +259,7 @@ class SqlStore:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:
+        except FAULTS as error:
             where = self._path or self._engine.url.render_as_string(hide_password=True)
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise Unreachable(
