@@ -35,7 +35,7 @@ METHODS = pytest.mark.parametrize("compare", [always_valid.compare, fixed.compar
 @settings(max_examples=80, deadline=None)
 def test_p_is_under_alpha_exactly_when_the_interval_leaves_0_out(
     compare, pair: tuple[Sample, Sample], alpha: float
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     found = compare(*pair, alpha=alpha)
     if isinstance(found, CannotTell):
         return
@@ -49,7 +49,7 @@ def test_p_is_under_alpha_exactly_when_the_interval_leaves_0_out(
 @METHODS
 @given(pair=pairs, alpha=alphas)
 @settings(max_examples=50, deadline=None)
-def test_arms_that_change_places_change_the_sign(compare, pair: tuple[Sample, Sample], alpha: float) -> None:  # type: ignore[no-untyped-def]
+def test_arms_that_change_places_change_the_sign(compare, pair: tuple[Sample, Sample], alpha: float) -> None:
     there, back = compare(*pair, alpha=alpha), compare(*reversed(pair), alpha=alpha)
     if isinstance(there, CannotTell):
         assert isinstance(back, CannotTell)
@@ -62,7 +62,7 @@ def test_arms_that_change_places_change_the_sign(compare, pair: tuple[Sample, Sa
 @METHODS
 @given(pair=pairs, alpha=st.floats(0.001, 0.2))
 @settings(max_examples=50, deadline=None)
-def test_a_greater_alpha_gives_a_narrower_interval(compare, pair: tuple[Sample, Sample], alpha: float) -> None:  # type: ignore[no-untyped-def]
+def test_a_greater_alpha_gives_a_narrower_interval(compare, pair: tuple[Sample, Sample], alpha: float) -> None:
     wide, narrow = compare(*pair, alpha=alpha), compare(*pair, alpha=1.5 * alpha)
     if isinstance(wide, CannotTell):
         return
@@ -74,7 +74,7 @@ def test_a_greater_alpha_gives_a_narrower_interval(compare, pair: tuple[Sample, 
 @settings(max_examples=50, deadline=None)
 def test_another_unit_of_measurement_scales_the_effect_and_leaves_p(
     compare, pair: tuple[Mean, Mean], scale: float
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     plain = compare(*pair)
     scaled = compare(*(Mean(a.n, a.mean * scale, a.sd * scale) for a in pair))
     if isinstance(plain, CannotTell):
@@ -114,14 +114,14 @@ def test_ratios_add_up_field_by_field(a: Ratio, b: Ratio) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @METHODS
-def test_no_number_comes_of_nan(compare, bad: float) -> None:  # type: ignore[no-untyped-def]
+def test_no_number_comes_of_nan(compare, bad: float) -> None:
     assert isinstance(compare(Mean(50, bad, 1.0), Mean(50, 2.0, 1.0)), CannotTell)
     assert isinstance(compare(Mean(50, 2.0, 1.0), Mean(50, 2.0, bad)), CannotTell)
     assert isinstance(compare(Ratio(50, bad, 9, 9, 9, 9, 9), Ratio(50, 9, 9, 9, 9, 9, 9)), CannotTell)
 
 
 @METHODS
-def test_no_number_comes_of_no_unit_or_no_variance(compare) -> None:  # type: ignore[no-untyped-def]
+def test_no_number_comes_of_no_unit_or_no_variance(compare) -> None:
     assert isinstance(compare(Proportion(0, 0), Proportion(9, 1)), CannotTell)
     assert isinstance(compare(Mean(50, 1.0, 0.0), Mean(50, 2.0, 0.0)), CannotTell)
     assert isinstance(compare(Mean(1, 1.0, 1.0), Mean(50, 2.0, 1.0)), CannotTell)
@@ -132,7 +132,7 @@ def test_no_number_comes_of_no_unit_or_no_variance(compare) -> None:  # type: ig
 @pytest.mark.parametrize(
     "make", [lambda: Proportion(5, 6), lambda: Proportion(-1, 0), lambda: Mean(5, 0, -1), lambda: Mean(-1, 0, 1)]
 )
-def test_sums_that_no_data_can_give_are_refused(make) -> None:  # type: ignore[no-untyped-def]
+def test_sums_that_no_data_can_give_are_refused(make) -> None:
     with pytest.raises(ValueError, match=r" is | of "):
         make()
 
