@@ -75,3 +75,6 @@ class Visitors:
         n = rng.poisson(self._until[-1] / 1440 * minutes)
         found: Ints = np.searchsorted(self._until, rng.random(n) * self._until[-1])
         return found
+
+    def draw_one(self, rng: np.random.Generator) -> int:
+        return int(np.searchsorted(self._until, rng.random() * self._until[-1]))
