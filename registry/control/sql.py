@@ -140,9 +140,9 @@ class SqlStore:
     def load(self) -> ControlState:
         with self._reading() as connection:
             row = connection.execute(select(states.c.version, states.c.document)).first()
-        if row is None:
-            raise Unreachable("the control database has lost its state", next_command=BACK)
-        return _state(row.version, row.document)
+            if row is None:
+                raise Unreachable("the control database has lost its state", next_command=BACK)
+            return _state(row.version, row.document)
 
     def commit(
         self,
@@ -182,10 +182,10 @@ class SqlStore:
         query = select(releases.c.document).order_by(releases.c.created_us.desc(), releases.c.id.desc()).limit(limit)
         with self._reading() as connection:
             documents = connection.execute(query).scalars().all()
-        try:
-            return [Release.model_validate_json(document) for document in documents]
-        except ValidationError as error:
-            raise _unreadable("a release", error) from error
+            try:
+                return [Release.model_validate_json(document) for document in documents]
+            except ValidationError as error:
+                raise _unreadable("a release", error) from error
 
     def acquire(self, holder: str, ttl_s: float, now_us: int) -> Lease | None:
         with self._writing() as connection:
@@ -210,18 +210,18 @@ class SqlStore:
             query = query.where(entries.c.subject == subject)
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [_entry(row) for row in reversed(rows)]
+            return [_entry(row) for row in reversed(rows)]
 
     def verify(self) -> Sequence[str]:
         with self._reading() as connection:
             rows = connection.execute(select(entries).order_by(entries.c.number)).all()
             head = connection.execute(select(heads.c.number, heads.c.digest)).first()
             state = connection.execute(select(states.c.version, states.c.document)).first()
-        found = audit.problems(
-            ((_as_stored(row), str(row.detail)) for row in rows),
-            (int(head.number), str(head.digest)) if head else (0, audit.GENESIS),
-        )
-        return found + _state_problems(rows, state)
+            found = audit.problems(
+                ((_as_stored(row), str(row.detail)) for row in rows),
+                (int(head.number), str(head.digest)) if head else (0, audit.GENESIS),
+            )
+            return found + _state_problems(rows, state)
 
     def tokens(self) -> list[TokenRecord]:
         with self._reading() as connection:
@@ -365,10 +365,10 @@ def _state_problems(rows: Sequence[Any], state: Any) -> list[str]:
     for row in reversed(rows):
         try:
             left = json.loads(row.detail)
-        except ValueError:
+        except (ValueError, TypeError):
             continue  # told already: its digest is another
-        if "state_sha256" in left:
-            if state is None or (left["version"], left["state_sha256"]) != (
+        if isinstance(left, dict) and "state_sha256" in left:
+            if state is None or (left.get("version"), left["state_sha256"]) != (
                 state.version,
                 _sha256(str(state.document)),
             ):
@@ -434,7 +434,7 @@ def _entry(row: Any) -> Entry:
             int(row.number), int(row.at_us), row.actor, row.action, row.subject, json.loads(row.detail), row.previous,
             row.digest,
         )  # fmt: skip
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Unreachable(
             f"audit entry {row.number} cannot be read: it has been changed",
             next_command="streamrec release history --verify",
