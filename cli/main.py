@@ -4,7 +4,22 @@ import os
 
 import typer
 
-from cli import access, batch, build, data, features, flags, models, quickstart, release, serve, train, up
+from cli import (
+    access,
+    batch,
+    build,
+    data,
+    experiment,
+    features,
+    flags,
+    models,
+    quickstart,
+    release,
+    serve,
+    simulate,
+    train,
+    up,
+)
 
 # Before any library that phones home is imported.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -24,10 +39,12 @@ train.register(app)
 build.register(app)
 serve.register(app)
 up.register(app)
+simulate.register(app)
 app.add_typer(data.app, name="data", help="Make, import, check and export data sets.")
 app.add_typer(features.app, name="features", help="Feature definitions, materialisation and parity.")
 app.add_typer(models.app, name="models", help="Registered models and their lineage.")
 app.add_typer(release.app, name="release", help="Shadow, canary, A/B, promotion and rollback.")
+app.add_typer(experiment.app, name="experiment", help="Plan, run and judge experiments.")
 app.add_typer(access.app, name="access", help="Tokens of operators and keys of consumers.")
 app.add_typer(flags.app, name="flags", help="Feature flags and holdouts.")
 app.add_typer(batch.app, name="batch", help="Precomputed slates for all users.")
