@@ -37,6 +37,7 @@ def plan(
     traffic: Annotated[float | None, typer.Option(help="Units a day that enter the experiment.")] = None,
     method: Annotated[str, typer.Option(help="fixed (one look) or sequential (any number)")] = "fixed",
     tuning_n: Annotated[int, typer.Option(help="sequential: units at which it is sharpest.")] = 5000,
+    looks: Annotated[int, typer.Option(help="fixed: this many looks, equally spaced, with bounds to stop at.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Sample size and duration from baseline, least effect, power and traffic.
@@ -52,7 +53,9 @@ def plan(
     how: Literal["fixed", "sequential"] = "sequential" if method == "sequential" else "fixed"
     if method != how:
         raise UsageError(f"--method: {method!r} is neither fixed nor sequential")
-    document = answer(Question(kind, effect, baseline, sd, relative, power, alpha, split, traffic, how, tuning_n))
+    document = answer(
+        Question(kind, effect, baseline, sd, relative, power, alpha, split, traffic, how, tuning_n, looks)
+    )
 
     def human() -> None:
         out.print(f"control    {document['n_control']:,} units")
@@ -63,6 +66,8 @@ def plan(
             out.print(
                 f"one look would need {document['fixed']['n_control']:,} and {document['fixed']['n_treatment']:,}"
             )
+        if "bounds" in document:
+            out.print("stop at |z|  " + ", ".join(f"{bound:.4f}" for bound in document["bounds"]))
         out.print(document["convention"], style="dim")
 
     emit(document, as_json=as_json, human=human)

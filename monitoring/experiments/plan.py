@@ -16,6 +16,8 @@ from monitoring.statistics.power import (
     sample_size,
 )
 
+MOST_LOOKS = 100
+GROUPED = "; {} equal looks, Lan-DeMets spending of O'Brien-Fleming type, alpha / 2 a side"
 HELP = "streamrec experiment plan --help"
 
 
@@ -34,6 +36,7 @@ class Question:
     traffic: float | None = None
     method: Method = "fixed"
     tuning_n: int = 5000
+    looks: int = 1  # of a fixed design: equally spaced, with Lan-DeMets O'Brien-Fleming bounds
 
 
 def plan(question: Question) -> dict[str, Any]:
@@ -49,17 +52,30 @@ def plan(question: Question) -> dict[str, Any]:
         design = Design(question.alpha, question.power, question.split, question.method, question.tuning_n)
         control, treatment = _variances(question, effect)
         size = sample_size(effect, control, treatment, design)
+        bounds: tuple[float, ...] = ()
+        if question.looks > 1:
+            size, bounds = _grouped(size, question)
     except ValueError as error:
         raise UsageError(f"no such plan: {error}", next_command=HELP) from error
     return {
         "n_control": size.n_control,
         "n_treatment": size.n_treatment,
         "days": days(size.total, question.traffic) if question.traffic else None,
-        "convention": convention(design),
+        "convention": convention(design) + (GROUPED.format(question.looks) if bounds else ""),
         "effect": effect,
-        "power": power_at(effect, control, treatment, size.total, design),
+        **({"bounds": list(bounds)} if bounds else {"power": power_at(effect, control, treatment, size.total, design)}),
         **({"fixed": _fixed(effect, control, treatment, question)} if question.method == "sequential" else {}),
     }
+
+
+def _grouped(size: Size, question: Question) -> tuple[Size, tuple[float, ...]]:
+    """The size at the last look, and |z| to stop at, a look each."""
+    from monitoring.statistics.sequential import bounds, inflation
+
+    information = [(i + 1) / question.looks for i in range(question.looks)]
+    found = bounds(information, question.alpha)
+    more = inflation(information, found, question.alpha, question.power)
+    return Size(math.ceil(size.n_control * more), math.ceil(size.n_treatment * more)), found
 
 
 def _fixed(effect: float, control: float, treatment: float, question: Question) -> dict[str, int]:
@@ -90,6 +106,10 @@ def _check(question: Question) -> None:
         raise off("--traffic", f"{question.traffic} units a day")
     if question.tuning_n < 1:
         raise off("--tuning-n", f"{question.tuning_n} units")
+    if not 1 <= question.looks <= MOST_LOOKS:
+        raise off("--looks", f"{question.looks} is not 1 to {MOST_LOOKS}")
+    if question.looks > 1 and question.method == "sequential":
+        raise off("--looks", "a sequential test is looked at as often as you like; it is for --method fixed")
     if question.baseline is None and (question.metric == "proportion" or question.relative):
         raise off("--baseline", "a proportion and a relative effect need it")
     if question.metric == "proportion":

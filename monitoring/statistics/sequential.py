@@ -64,6 +64,13 @@ def crossing(information: Sequence[float], found: Sequence[float], drift: float 
     return stopped
 
 
+def inflation(information: Sequence[float], found: Sequence[float], alpha: float, power: float) -> float:
+    """How many times the units of a fixed test the last look needs for the same power."""
+    alone = float(ndtri(1 - alpha / 2) + ndtri(power))
+    drift = brentq(lambda d: crossing(information, found, d) - power, 0.0, 4 * alone, xtol=1e-9)
+    return (float(drift) / alone) ** 2
+
+
 class _Looks:
     """The density of the score B(t) = z √t, a Brownian motion with `drift`, on the paths that have not stopped."""
 

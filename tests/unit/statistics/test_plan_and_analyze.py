@@ -1,9 +1,12 @@
 """What `experiment plan` and `experiment analyze` compute and refuse."""
 
 import json
+import math
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from contracts.errors import UsageError
 from monitoring.experiments.analyze import analyze, read
@@ -122,6 +125,19 @@ def test_a_mean_needs_no_baseline_unless_the_effect_is_a_share_of_it() -> None:
     assert plan(Question("mean", 0.25, sd=4.0))["days"] is None
 
 
+def test_five_looks_cost_a_few_percent_more_users_and_give_the_bounds_to_stop_at() -> None:
+    """Their power by SciPy's multivariate normal: z at the looks has mean drift √t and correlation √(t / t')."""
+    one, five = plan(Question("proportion", 0.005, 0.05)), plan(Question("proportion", 0.005, 0.05, looks=5))
+    assert five["bounds"] == pytest.approx([4.8769, 3.3570, 2.6803, 2.2898, 2.0310], abs=5e-5)
+    t = np.arange(1, 6) / 5
+    drift = 0.005 * math.sqrt(five["n_control"] / (0.05 * 0.95 + 0.055 * 0.945))
+    bounds = np.array(five["bounds"])
+    z = multivariate_normal(drift * np.sqrt(t), np.sqrt(np.minimum.outer(t, t) / np.maximum.outer(t, t)))
+    assert 1 - z.cdf(bounds, lower_limit=-bounds) == pytest.approx(0.8, abs=1e-3)
+    assert one["n_control"] < five["n_control"] < 1.05 * one["n_control"]
+    assert "Lan-DeMets" in five["convention"]
+
+
 @pytest.mark.parametrize(
     ("question", "word"),
     [
@@ -144,6 +160,8 @@ def test_a_mean_needs_no_baseline_unless_the_effect_is_a_share_of_it() -> None:
         (Question("proportion", 0.01, 0.05, split=1.0), "--split"),
         (Question("proportion", 0.01, 0.05, traffic=0.0), "--traffic"),
         (Question("proportion", 0.01, 0.05, tuning_n=0), "--tuning-n"),
+        (Question("proportion", 0.01, 0.05, looks=0), "--looks"),
+        (Question("proportion", 0.01, 0.05, looks=5, method="sequential"), "--looks"),
     ],
 )
 def test_a_question_without_an_answer_is_refused_by_its_option(question: Question, word: str) -> None:
