@@ -8,7 +8,9 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from contracts.errors import NotFound, Refused
+from pydantic import ValidationError
+
+from contracts.errors import NotFound, Refused, UsageError
 from contracts.routing import Consumer, Flag, Holdout
 from contracts.rules import RulesDocument
 from registry.control.store import Actor, Conflict, ControlStore
@@ -16,17 +18,24 @@ from registry.releases.values import ControlState
 
 KEY_PREFIX = "srk_"
 TRIES = 5
+MOST = {"consumers": 1000, "flags": 100, "holdouts": 20}  # of contracts.routing.RoutingTable
 
 
 def create(store: ControlStore, actor: Actor, name: str, rate_per_s: float | None, burst: int, now_us: int) -> str:
     """A new key, which is shown this once.
 
     Raises:
-        Refused: the name is taken.
+        UsageError: no such name, rate or burst can be. Refused: the name is taken.
     """
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     digest = hashlib.sha256(key.encode()).hexdigest()
-    consumer = Consumer(name=name, key_sha256=digest, rate_per_s=rate_per_s, burst=burst)
+    try:
+        consumer = Consumer(name=name, key_sha256=digest, rate_per_s=rate_per_s, burst=burst)
+    except ValidationError as error:
+        found = error.errors()[0]
+        raise UsageError(
+            f"consumer {name!r}: `{found['loc'][0]}`: {found['msg']}", next_command="streamrec access create --help"
+        ) from error
 
     def added(state: ControlState) -> dict[str, Any]:
         if any(c.name == name for c in state.consumers):
@@ -106,7 +115,11 @@ def _change(
     """Read, change, put in place; again where somebody else was faster."""
     for attempt in range(TRIES):
         before = store.load()
-        after = before.model_copy(update=change(before))
+        update = change(before)
+        for part, most in MOST.items():
+            if len(update.get(part, ())) > most:
+                raise Refused(f"a routing table holds at most {most} {part}: remove one first")
+        after = before.model_copy(update=update)
         try:
             store.commit(before, after, actor=actor, action=action, subject=subject, detail=detail, now_us=now_us)
         except Conflict:

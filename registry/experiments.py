@@ -19,15 +19,19 @@ from registry.access import authorise
 from registry.control.store import Actor, Conflict, ControlStore
 from registry.releases.policy import Metric
 from registry.releases.values import ControlState
+from registry.slots import allot, free, told
 
 CREATE, CONCLUDE = "experiment.create", "experiment.conclude"
 LIST = "streamrec experiment list"
+MAX_PLAN = 64_000  # characters: it is kept whole in one entry of the audit
+MAX_LIVE = 100  # of a routing table
 TRIES = 8  # the controller may commit between our read and our commit
 ALL = 1_000_000  # audit entries
 
 
 class Plan(BaseModel):
-    """The pre-specified part. alpha: of the primary metric's interval; the other metrics share as much by weight."""
+    """The pre-specified part. alpha: of the primary metric's interval; the other metrics share as much by weight.
+    share: how much of its layer it takes, at the first free place, in place of a `slot` of the route."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,6 +40,7 @@ class Plan(BaseModel):
     metrics: tuple[Metric, ...] = Field(min_length=1, max_length=50)
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     tuning_n: Annotated[int, Field(ge=1)] = 5000
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _one_primary_metric(self) -> "Plan":
@@ -44,6 +49,10 @@ class Plan(BaseModel):
             raise ValueError("two metrics have one name")
         if sum(m.role == "primary" for m in self.metrics) != 1:
             raise ValueError('exactly one metric has role = "primary"')
+        if self.share is not None and "slot" in self.route.model_fields_set:
+            raise ValueError("give `share` or the route's `slot`, not both")
+        if len(self.model_dump_json()) > MAX_PLAN:
+            raise ValueError(f"the plan is over {MAX_PLAN} characters")
         return self
 
     @property
@@ -113,6 +122,9 @@ def create(
     """
     actor = authorise(store, token, "releaser", action=CREATE, subject=plan.id, now_us=now_us)
     used = {e.id for e in experiments(store)}
+    if plan.share is not None:
+        slot = allot(store.load().experiments, plan.route.layer, plan.share)
+        plan = plan.model_copy(update={"route": plan.route.model_copy(update={"slot": slot}), "share": None})
 
     def step(state: ControlState) -> ControlState:
         _demand_room(plan, state, used)
@@ -175,7 +187,7 @@ def experiments(store: ControlStore, subject: str | None = None) -> list[Experim
                 update={
                     "concluded_us": entry.at_us,
                     "decision": entry.detail["decision"],
-                    "result": entry.detail["result"],
+                    "result": entry.detail.get("result", entry.detail.get("cut", {})),  # cut: over what an entry holds
                 }
             )
     return list(reversed(found.values()))
@@ -199,6 +211,8 @@ def _demand_room(plan: Plan, state: ControlState, used: set[str]) -> None:
         taken.add(state.release.id)
     if route.id in taken:
         raise Refused(f"{route.id} was used before, and it is the seed of the assignment", next_command=LIST)
+    if len(state.experiments) >= MAX_LIVE:
+        raise Refused(f"{MAX_LIVE} experiments are live: conclude one first", next_command=LIST)
     for other in state.experiments:
         if other.layer != route.layer:
             continue
@@ -206,7 +220,8 @@ def _demand_room(plan: Plan, state: ControlState, used: set[str]) -> None:
             raise Refused(f"layer {route.layer} is by {other.unit}, the experiment by {route.unit}", next_command=LIST)
         if max(other.slot[0], route.slot[0]) < min(other.slot[1], route.slot[1]):
             raise Refused(
-                f"experiment {other.id} has {other.slot[0]:g} to {other.slot[1]:g} of layer {route.layer}: "
+                f"experiment {other.id} has {other.slot[0]:g} to {other.slot[1]:g} of layer {route.layer}, "
+                f"{told(free(state.experiments, route.layer))}: "
                 "give a slot beside it, or a layer of its own if the two may share users",
                 next_command=LIST,
             )
