@@ -445,16 +445,20 @@ class Tally:
         """Count the exposures whose context is known, and those that have waited long enough for it."""
         waiting, self._waiting_answers = self._waiting_answers, []
         known: list[Answers] = []
+        left = sum(len(answers) for _, answers in waiting)
         for since_us, answers in waiting:
             if self._answer_keys:
+                late = now_us - since_us >= CONTEXT_PATIENCE_US or left > self._limits.waiting
+                left -= len(answers)
                 answers, found = self._with_context(answers)
-                late = now_us - since_us >= CONTEXT_PATIENCE_US or len(answers) > self._limits.waiting
                 ready = found | late | (answers.arm == CHAMPION)
                 if not ready.all():
                     self._waiting_answers.append((since_us, answers.where(~ready)))
                     answers = answers.where(ready)
             known.append(answers)
         self._contexts = [c for c in self._contexts if now_us - c[0] < CONTEXT_PATIENCE_US * 2]
+        while sum(len(c[1]) for c in self._contexts) > 2 * self._limits.waiting:
+            self._contexts.pop(0)
         if known and sum(map(len, known)):
             self.add_answers(Answers.joined(known), now_us)
 
@@ -481,6 +485,8 @@ class Tally:
         known = rows >= 0
         if not known.all():
             self._waiting_calls.append((now_us, calls.where(~known)))
+            while sum(len(c) for _, c in self._waiting_calls) > self._limits.waiting:
+                self._waiting_calls.pop(0)  # of requests that are not in the experiment
         arms = self._requests["arm"][rows[known]].astype(np.int64)
         return Calls(**{**vars(calls.where(known)), "arm": arms})
 

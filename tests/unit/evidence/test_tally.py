@@ -230,6 +230,16 @@ def test_a_slate_without_context_is_counted_after_a_while_but_in_no_slice() -> N
     assert tally.slices("ctr") == {}
 
 
+def test_what_waits_for_its_context_is_bounded() -> None:
+    tally = Tally(METRICS[4:5], release=RELEASE, since_us=BEGIN_US, limits=Limits(waiting=20))
+    for piece in range(10):
+        shown = [exposure(f"q{piece}-{i}", f"u{i}", "candidate", BEGIN_US, ["i"]) for i in range(10)]
+        alone = [attempt(f"a{piece}-{i}", "u", "champion", BEGIN_US) for i in range(10)]
+        tally.add(exposures(shown), attempts(alone), now_us=BEGIN_US)
+    assert tally.arm("candidate").requests >= 70
+    assert sum(len(request) for _, request, _ in tally._contexts) <= 40
+
+
 def test_values_of_a_context_key_are_bounded() -> None:
     tally = Tally(METRICS[:1], release=RELEASE, since_us=BEGIN_US)
     calls = [attempt(f"q{i}", f"u{i}", "candidate", BEGIN_US, context={"country": f"c{i}"}) for i in range(3000)]
