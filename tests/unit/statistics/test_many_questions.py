@@ -79,6 +79,18 @@ def test_a_mix_that_differs_is_found_and_one_that_clusters_by_user_is_not_doubte
     assert p < 0.001
 
 
+def test_the_p_of_a_mix_pays_for_the_number_of_rungs() -> None:
+    rng = np.random.default_rng(5)
+    control, treatment = rungs(rng, 3000, 0.10, False), rungs(rng, 3000, 0.125, False)
+    alone = compare(control["full"], treatment["full"])
+    assert isinstance(alone, Estimate)
+    assert alone.p is not None
+    assert 0 < alone.p < 0.5
+    assert mix_p(control, treatment) == pytest.approx(
+        2 * alone.p, rel=1e-6
+    )  # the other rung's share is 1 minus this one's
+
+
 def test_a_rung_that_one_arm_alone_has_is_a_difference() -> None:
     rng = np.random.default_rng(4)
     both = rungs(rng, 3000, 0.1, False)

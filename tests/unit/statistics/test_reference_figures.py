@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.stats import multivariate_normal
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.power import zt_ind_solve_power
@@ -39,6 +40,13 @@ def test_few_events_are_judged_on_off_and_nothing_is_made_of_nothing() -> None:
     assert isinstance(always_valid.compare(Mean(50, 1.0, 0.0), Mean(50, 2.0, 0.0)), CannotTell)
     assert isinstance(always_valid.compare(Proportion(0, 0), Proportion(9, 1)), CannotTell)
     assert isinstance(always_valid.compare(Mean(50, float("nan"), 1.0), Mean(50, 2.0, 1.0)), CannotTell)
+
+
+def test_the_e_value_of_a_rate_is_the_likelihood_averaged_over_jeffreys_prior() -> None:
+    """By SciPy's quadrature, q = sin²φ: the prior is flat in φ."""
+    average, _ = quad(lambda f: math.sin(f) ** 6 * math.cos(f) ** 14, 0, math.pi / 2)
+    expected = math.log(average * 2 / math.pi) - math.log(0.2**3 * 0.8**7)
+    assert always_valid.log_e_value(3, 10, 0.2) == pytest.approx(expected)
 
 
 def test_mixes_that_are_one_and_mixes_that_are_not() -> None:
