@@ -1,7 +1,5 @@
 """The entry of the gateway: the same addresses as a Bento's, for consumers that need not know how many there are."""
 
-import hmac
-import re
 import time
 from collections.abc import Callable
 
@@ -9,7 +7,7 @@ import msgspec
 
 from bentos.gateway import openapi
 from bentos.gateway.runtime import GatewayRuntime
-from bentos.recommender import metrics
+from bentos.recommender import log_routes, metrics
 from bentos.recommender.http import (
     RETRY_SOON,
     ASGIApp,
@@ -23,9 +21,8 @@ from bentos.recommender.http import (
 )
 from bentos.recommender.layer import REQUESTS, Layer, Routes, livez
 from bentos.recommender.requests import decode
-from contracts.errors import Refused, Unreachable
+from contracts.errors import Refused
 
-REQUEST_ID = re.compile(r"^[0-9a-f-]{36}$")
 PASS = b"x-streamrec-pass"
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -62,34 +59,7 @@ async def _events(scope: Scope, receive: Receive, send: Send, runtime: GatewayRu
     if not runtime.has_table:  # whose key would be good?
         raise HttpProblem(503, "the gateway has no routing table yet", headers=RETRY_SOON)
     runtime.limits.admit(header(scope, b"authorization"), time.monotonic())
-    body = await read_body(scope, receive)
-    try:
-        accepted = await runtime.accept_events(body)
-    except Unreachable as error:
-        detail = "the events are not stored: send them again with the same `event_id`; /readyz says why"
-        raise HttpProblem(503, detail, headers=RETRY_SOON) from error
-    await respond(send, 202, _ENCODE(accepted), headers=[(b"x-request-id", request_id.encode())])
-    return 202
-
-
-async def _request(scope: Scope, receive: Receive, send: Send, runtime: GatewayRuntime, request_id: str) -> int:
-    """The logged context of one request: for whoever holds the token, as it names what a user did."""
-    token = runtime.settings.token
-    if token is None:
-        raise HttpProblem(403, "this service has no token: set STREAMREC_TOKEN to open the log")
-    given = header(scope, b"authorization")
-    if given is None or not given.lower().startswith(b"bearer "):
-        raise HttpProblem(401, "send `Authorization: Bearer TOKEN`", headers=[(b"www-authenticate", b"Bearer")])
-    if not hmac.compare_digest(given[7:].strip(), token.encode()):
-        raise HttpProblem(403, "this is not the token of this service")
-    wanted = scope["path"].removeprefix(REQUESTS)
-    if not REQUEST_ID.match(wanted):
-        raise HttpProblem(400, "a request id is a UUID", field="request_id")
-    record = await runtime.find_context(wanted)
-    if record is None:
-        raise HttpProblem(404, f"no context was logged for request {wanted}")
-    await respond(send, 200, _ENCODE(record), headers=[(b"x-request-id", request_id.encode())])
-    return 200
+    return await log_routes.events(scope, receive, send, runtime, request_id)
 
 
 async def _openapi(scope: Scope, receive: Receive, send: Send, runtime: GatewayRuntime, request_id: str) -> int:
@@ -114,7 +84,7 @@ async def _metrics(scope: Scope, receive: Receive, send: Send, runtime: GatewayR
 ROUTES: Routes = {
     "/v1/recommendations": {"POST": _recommend},
     "/v1/events": {"POST": _events},
-    REQUESTS + "{request_id}": {"GET": _request},
+    REQUESTS + "{request_id}": {"GET": log_routes.request},
     "/v1/openapi.json": {"GET": _openapi},
     "/readyz": {"GET": _readyz},
     "/livez": {"GET": livez},

@@ -27,11 +27,10 @@ from bentos.gateway.upstream import Upstreams
 from bentos.recommender.health import Component, Phase
 from bentos.telemetry.attempts import AttemptLog
 from bentos.telemetry.contexts import find_context
-from bentos.telemetry.events_client import EventsClient
-from bentos.telemetry.events_in import parse_events
 from bentos.telemetry.exposures import ExposureLog
+from bentos.telemetry.intake import EventIntake
 from contracts.attempts import Compared
-from contracts.errors import Refused, StreamRecError
+from contracts.errors import Refused
 from contracts.exposures import ContextRecord
 from contracts.http import EventsAccepted, RecommendationRequest
 from contracts.routing import Pass, RoutingTable
@@ -81,8 +80,7 @@ class GatewayRuntime:
         self._shadow = Shadow(self._answering, self.metrics, self._mirrored, self._deadline_s)
         self._exposures = ExposureLog(settings.home)
         self._attempts = AttemptLog(settings.home)
-        self._events = EventsClient(settings.home, online_store=settings.online_store)
-        self._events_problem = ""
+        self._events = EventIntake(settings.home, settings.online_store, self.metrics.events)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -157,23 +155,7 @@ class GatewayRuntime:
             self._shadow.offer(routes, Ask(request, body, answer.request_id, given.began_us, 0.0), given)
 
     async def accept_events(self, body: bytes) -> EventsAccepted:
-        """
-        Raises:
-            BadRequest: names the event and the field. Unreachable, Overloaded: they are not durable, send them again.
-        """
-        events = parse_events(body)
-        try:
-            accepted, duplicates = await self._events.send(events)
-        except StreamRecError as error:
-            if error.message != self._events_problem:  # once, not for each request
-                log.warning("events are not stored: %s", error.message)
-            self._events_problem = error.message
-            self.metrics.events.labels("failed").inc(len(events))
-            raise
-        self._events_problem = ""
-        self.metrics.events.labels("accepted").inc(accepted)
-        self.metrics.events.labels("duplicate").inc(duplicates)
-        return EventsAccepted(accepted, duplicates)
+        return await self._events.accept(body)
 
     async def find_context(self, request_id: str) -> ContextRecord | None:
         return await asyncio.to_thread(find_context, self.settings.home, request_id)
@@ -255,7 +237,7 @@ class GatewayRuntime:
             "table": _component(table),
             "upstreams": _component("; ".join(ill)),
             "last_resort": _component(resort),
-            "events": _component(self._events_problem),
+            "events": _component(self._events.problem),
             "exposures": _component(self._exposures.healthy),
             "attempts": _component(self._attempts.healthy),
         }

@@ -1,13 +1,11 @@
 """The entry of a Bento: handlers of /v1, /readyz, /livez and /metrics; the rest is BentoML's."""
 
-import hmac
 import logging
-import re
 from collections.abc import Callable
 
 import msgspec
 
-from bentos.recommender import metrics, openapi
+from bentos.recommender import log_routes, metrics, openapi
 from bentos.recommender.front import read_front
 from bentos.recommender.http import (
     RETRY_SOON,
@@ -16,19 +14,16 @@ from bentos.recommender.http import (
     Receive,
     Scope,
     Send,
-    header,
     read_body,
     respond,
 )
 from bentos.recommender.layer import REQUESTS, Layer, Routes, livez
 from bentos.recommender.requests import decode
 from bentos.recommender.runtime import Answer, Runtime
-from contracts.errors import Overloaded, Unreachable
+from contracts.errors import Overloaded
 from contracts.http import RecommendationResponse, RecommendedItem
 
 log = logging.getLogger("streamrec.serving")
-
-REQUEST_ID = re.compile(r"^[0-9a-f-]{36}$")
 
 
 class Entry(Layer[Runtime]):
@@ -82,37 +77,6 @@ def _response(answer: Answer, bento: str) -> RecommendationResponse:
     )
 
 
-async def _events(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
-    body = await read_body(scope, receive)
-    try:
-        accepted = await runtime.accept_events(body)
-    except Unreachable as error:
-        detail = "the events are not stored: send them again with the same `event_id`; /readyz says why"
-        raise HttpProblem(503, detail, headers=RETRY_SOON) from error
-    await respond(send, 202, msgspec.json.encode(accepted), headers=[(b"x-request-id", request_id.encode())])
-    return 202
-
-
-async def _request(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
-    """The logged context of one request: for whoever holds the token, as it names what a user did."""
-    token = runtime.settings.token
-    if token is None:
-        raise HttpProblem(403, "this service has no token: set STREAMREC_TOKEN to open the log")
-    given = header(scope, b"authorization")
-    if given is None or not given.lower().startswith(b"bearer "):
-        raise HttpProblem(401, "send `Authorization: Bearer TOKEN`", headers=[(b"www-authenticate", b"Bearer")])
-    if not hmac.compare_digest(given[7:].strip(), token.encode()):
-        raise HttpProblem(403, "this is not the token of this service")
-    wanted = scope["path"].removeprefix(REQUESTS)
-    if not REQUEST_ID.match(wanted):
-        raise HttpProblem(400, "a request id is a UUID", field="request_id")
-    record = await runtime.find_context(wanted)
-    if record is None:
-        raise HttpProblem(404, f"no context was logged for request {wanted}")
-    await respond(send, 200, msgspec.json.encode(record), headers=[(b"x-request-id", request_id.encode())])
-    return 200
-
-
 async def _openapi(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
     await respond(send, 200, openapi.document(), head=scope["method"] == "HEAD")
     return 200
@@ -134,8 +98,8 @@ async def _metrics(scope: Scope, receive: Receive, send: Send, runtime: Runtime,
 
 ROUTES: Routes = {
     "/v1/recommendations": {"POST": _recommend},
-    "/v1/events": {"POST": _events},
-    REQUESTS + "{request_id}": {"GET": _request},
+    "/v1/events": {"POST": log_routes.events},
+    REQUESTS + "{request_id}": {"GET": log_routes.request},
     "/v1/openapi.json": {"GET": _openapi},
     "/readyz": {"GET": _readyz},
     "/livez": {"GET": livez},

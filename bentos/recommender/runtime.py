@@ -28,9 +28,8 @@ from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Query, Slate
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer
 from bentos.telemetry.contexts import ContextLog
-from bentos.telemetry.events_client import EventsClient
-from bentos.telemetry.events_in import parse_events
 from bentos.telemetry.exposures import ExposureLog
+from bentos.telemetry.intake import EventIntake
 from bentos.telemetry.segments import Counts
 from contracts.errors import DataError, StreamRecError
 from contracts.exposures import ContextRecord, Versions
@@ -119,8 +118,7 @@ class Runtime:
         self._snapshot: str | None = None
         self._exposures = ExposureLog(settings.home)
         self._contexts = ContextLog(settings.home, settings.log_contexts)
-        self._events = EventsClient(settings.home, online_store=settings.online_store)
-        self._events_problem = ""
+        self._events = EventIntake(settings.home, settings.online_store, self.metrics.events)
         self._tasks: list[asyncio.Task[None]] = []
         self._versions = self._versions_now()
 
@@ -212,23 +210,7 @@ class Runtime:
             self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
 
     async def accept_events(self, body: bytes) -> EventsAccepted:
-        """
-        Raises:
-            BadRequest: names the event and the field. Unreachable, Overloaded: they are not durable, send them again.
-        """
-        events = parse_events(body)
-        try:
-            accepted, duplicates = await self._events.send(events)
-        except StreamRecError as error:
-            if error.message != self._events_problem:  # once, not for each request
-                log.warning("events are not stored: %s", error.message)
-            self._events_problem = error.message
-            self.metrics.events.labels("failed").inc(len(events))
-            raise
-        self._events_problem = ""
-        self.metrics.events.labels("accepted").inc(accepted)
-        self.metrics.events.labels("duplicate").inc(duplicates)
-        return EventsAccepted(accepted, duplicates)
+        return await self._events.accept(body)
 
     async def find_context(self, request_id: str) -> ContextRecord | None:
         return await asyncio.to_thread(self._contexts.find, request_id)
@@ -278,7 +260,7 @@ class Runtime:
         problems.update(self._pins.problems.items())
         components = {part: _part(part, problems, self._remote(part)) for part in ("retrieval", "ranking", "fallback")}
         components["online_store"] = _away(self._store_problem)
-        components["events"] = _away(self._events_problem)
+        components["events"] = _away(self._events.problem)
         components["exposures"] = _exposures(self._exposures.healthy, self._exposures.counts())
         components["rules"] = (
             Component("degraded", self._rules_problem) if self._rules_problem else Component("healthy")

@@ -1,0 +1,55 @@
+"""The two addresses that read and write logs, the same on a Bento and on a gateway."""
+
+import hmac
+import re
+from typing import Protocol
+
+import msgspec
+
+from bentos.recommender.http import RETRY_SOON, HttpProblem, Receive, Scope, Send, header, read_body, respond
+from bentos.recommender.layer import REQUESTS
+from contracts.errors import Unreachable
+from contracts.exposures import ContextRecord
+from contracts.http import EventsAccepted
+from contracts.settings import Settings
+
+REQUEST_ID = re.compile(r"^[0-9a-f-]{36}$")
+
+
+class Logs(Protocol):
+    settings: Settings
+
+    async def accept_events(self, body: bytes) -> EventsAccepted: ...
+    async def find_context(self, request_id: str) -> ContextRecord | None: ...
+
+
+async def events(scope: Scope, receive: Receive, send: Send, runtime: Logs, request_id: str) -> int:
+    """202 after the events are durable."""
+    body = await read_body(scope, receive)
+    try:
+        accepted = await runtime.accept_events(body)
+    except Unreachable as error:
+        detail = "the events are not stored: send them again with the same `event_id`; /readyz says why"
+        raise HttpProblem(503, detail, headers=RETRY_SOON) from error
+    await respond(send, 202, msgspec.json.encode(accepted), headers=[(b"x-request-id", request_id.encode())])
+    return 202
+
+
+async def request(scope: Scope, receive: Receive, send: Send, runtime: Logs, request_id: str) -> int:
+    """The logged context of one request: for whoever holds the token, as it names what a user did."""
+    token = runtime.settings.token
+    if token is None:
+        raise HttpProblem(403, "this service has no token: set STREAMREC_TOKEN to open the log")
+    given = header(scope, b"authorization")
+    if given is None or not given.lower().startswith(b"bearer "):
+        raise HttpProblem(401, "send `Authorization: Bearer TOKEN`", headers=[(b"www-authenticate", b"Bearer")])
+    if not hmac.compare_digest(given[7:].strip(), token.encode()):
+        raise HttpProblem(403, "this is not the token of this service")
+    wanted = scope["path"].removeprefix(REQUESTS)
+    if not REQUEST_ID.match(wanted):
+        raise HttpProblem(400, "a request id is a UUID", field="request_id")
+    record = await runtime.find_context(wanted)
+    if record is None:
+        raise HttpProblem(404, f"no context was logged for request {wanted}")
+    await respond(send, 200, msgspec.json.encode(record), headers=[(b"x-request-id", request_id.encode())])
+    return 200
