@@ -27,6 +27,7 @@ from registry.releases.values import Release
 
 BUDGET_S = 5.0  # of reading in one call
 PIECE = 50_000  # records of one read
+AGAIN_US = 10_000_000  # after logs that could not be read: they are read from their beginning
 SQL_EVERY_US = 60_000_000  # SQL reads everything again
 SQL_RECORDS = 2_000_000
 
@@ -101,6 +102,7 @@ class Evidence:
         self._followed: Followed | None = None
         self._sql: dict[str, dict[str, Sums] | str] = {}
         self._sql_us: int | None = None
+        self._failed: tuple[int, str] | None = None
 
     def __call__(self, release: Release, now_us: int) -> Snapshot:
         key = (release.id, release.since_us, release.policy_text.sha256)
@@ -110,11 +112,15 @@ class Evidence:
             )
             self._key, self._followed, self._sql_us = key, Followed(self._home, tally), None
         followed = self._followed
+        if self._failed and 0 <= now_us - self._failed[0] < AGAIN_US:
+            return _nothing(release, now_us, self._failed[1])
         try:
             whole = followed.catch_up(now_us, self._budget_s)
         except (StreamRecError, OSError) as error:
             self._key = None  # half a piece may be counted: from the beginning
-            return _nothing(release, now_us, f"the logs cannot be read: {error}")
+            self._failed = (now_us, f"the logs cannot be read: {error}")
+            return _nothing(release, now_us, self._failed[1])
+        self._failed = None
         if not whole:
             return _nothing(release, now_us, f"the logs are being read: {followed.records:,} records so far")
         found = snapshot(release, followed.tally, now_us)

@@ -226,6 +226,19 @@ def test_an_event_store_that_is_none_is_a_problem(home: Home) -> None:
     assert "events.db" in found.problem
 
 
+def test_logs_that_can_be_read_again_are_evidence_again(home: Home) -> None:
+    plain = release((METRICS[4].model_copy(update={"slices": ()}), METRICS[0]))
+    (home.path / "events.db").write_bytes(b"no database" * 1000)
+    home.writers.append(shown := ExposureLog(home.path))
+    shown.append(exposure("q", "u", "candidate", BEGIN_US, ["i"]))
+    until(lambda: shown.counts().written == 1)
+    evidence = evidence_source(Settings(home=home.path))
+    assert evidence(plain, BEGIN_US).problem
+    (home.path / "events.db").unlink()
+    assert evidence(plain, BEGIN_US + 1_000_000).problem  # not at once: a whole read may be costly
+    assert evidence(plain, BEGIN_US + 11_000_000).arms["candidate"].requests == 1
+
+
 def test_another_analysis_counts_from_its_own_beginning(home: Home, world: World) -> None:
     home.write(world.exposures, world.attempts, world.events)
     evidence = evidence_source(Settings(home=home.path))
