@@ -15,7 +15,7 @@ from monitoring.statistics.always_valid import compare, estimate, rate_bounds
 from monitoring.statistics.estimates import CannotTell, Estimate
 from monitoring.statistics.mix import mix_p, stratified_effect
 from monitoring.statistics.multiplicity import compare_slices
-from monitoring.statistics.samples import Mean, Proportion, Ratio, Sample
+from monitoring.statistics.samples import Proportion, Ratio, Sample
 from monitoring.statistics.srm import always_valid
 from registry.releases.policy import Metric
 from registry.releases.values import Release
@@ -106,15 +106,9 @@ def measure(metric: Metric, mine: Sums, theirs: Sums | None, alpha: float, name:
 
 
 def sample_of(metric: Metric, sums: Sums) -> Sample:
-    """The sums as what statistics knows: a share of units, a mean over units, a ratio."""
-    n = sums.n
-    if metric.kind == "event_rate":
-        return Proportion(n, round(sums.sum_x))
-    if metric.kind in ("event_mean", "value_mean"):
-        mean = sums.sum_x / n if n else 0.0
-        spread = max(0.0, (sums.sum_xx - n * mean * mean) / (n - 1)) if n > 1 else 0.0
-        return Mean(n, mean, float(np.sqrt(spread)))
-    return ratio_of(sums)
+    """The sums as what statistics knows. A mean over units is a ratio with y = 1 each: so it is guarded against few
+    events, as heavy-tailed revenue needs."""
+    return Proportion(sums.n, round(sums.sum_x)) if metric.kind == "event_rate" else ratio_of(sums)
 
 
 def ratio_of(sums: Sums) -> Ratio:
