@@ -30,6 +30,11 @@ def test_the_contract_s_commands_are_there() -> None:
         *("data validate", "data describe"),
         *("features list", "features materialize", "features backfill", "features parity"),
         *("models list", "models show", "models lineage", "models verify"),
+        *("up", "down", "status", "simulate", "access create", "flags set"),
+        *("release start", "release shadow", "release canary", "release ab", "release promote", "release rollback"),
+        *("release pause", "release resume", "release retire", "release status", "release history"),
+        *("experiment plan", "experiment create", "experiment list", "experiment status"),
+        *("experiment analyze", "experiment conclude"),
     }
     assert wanted <= set(COMMANDS)
 
