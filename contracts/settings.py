@@ -41,7 +41,9 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=256, description="worker processes of each live Bento under `up`")
     driver: Literal["local", "static"] = Field("local", description="who runs the Bentos: `up`, or someone else")
     upstreams: dict[str, list[str]] = Field({}, description="for `static`: Bento tag → its URLs")
-    control_port: int = Field(3001, ge=0, le=65535, description="port of the controller on 127.0.0.1; 0 takes a free one")
+    control_port: int = Field(
+        3001, ge=0, le=65535, description="port of the controller on 127.0.0.1; 0 takes a free one"
+    )
     control_db: str | None = Field(None, description="SQLAlchemy URL; SQLite under `home` when unset", repr=False)
     operator_token: str | None = Field(None, description="token of the operator at the command line", repr=False)
 
