@@ -86,7 +86,8 @@ def start(
         accepted: list[str] = []
         if document is None:
             bento = known_tag(tag or "", settings)
-            candidate = Target(bento=bento)
+            # Rules have a version of their own: a document that was released stays in force with the next Bento.
+            candidate = Target(bento=bento, rules=state.champion.rules if state.champion else None)
             if frozen.evidence == "required":
                 if bento not in read:
                     read[bento] = evidence(bento, settings)

@@ -197,6 +197,19 @@ def test_rules_are_a_release_of_the_champions_bento(store: MemoryStore, home: Pa
     assert store.load().rules[document.digest] == document
 
 
+def test_rules_that_were_promoted_stay_in_force_with_the_next_bento(store: MemoryStore, home: Path) -> None:
+    document = RulesDocument(version="2", category_cap=5)
+    champion(store, home, "streamrec:a")
+    start(store, home, None, NOW_US + 1, rules=document)
+    state = store.load()
+    after = machine.apply(state, Promote(force=True), NOW_US + 2)
+    store.commit(state, after, actor=commands.Actor("t", "admin"), action="t", subject="t", detail={}, now_us=NOW_US)
+    release = start(store, home, "streamrec:b", NOW_US + 3).release
+    assert release is not None
+    assert (release.candidate.bento, release.candidate.rules) == ("streamrec:b", document.digest)
+    assert store.load().rules[document.digest] == document
+
+
 @pytest.mark.parametrize("operation", [commands.promote, commands.rollback, commands.pause, commands.resume])
 def test_a_command_without_a_release_is_refused_and_audited(store: MemoryStore, home: Path, operation: Any) -> None:
     with pytest.raises(Refused) as error:
