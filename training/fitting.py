@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bentos.recommender.parent import end_with_parent
 from contracts.dataset import DatasetConfig
+from contracts.parent import end_with_parent
 from features.offline.items import item_features_as_of
 from features.ranking import row_schema
 from features.registry import REGISTRY

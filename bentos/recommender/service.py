@@ -26,11 +26,11 @@ from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.entry import Entry
 from bentos.recommender.http import ASGIApp
 from bentos.recommender.models import Models, RowScorer
-from bentos.recommender.parent import end_with_parent
 from bentos.recommender.retrieval import Retrieval as RetrievalStage
 from bentos.recommender.rules import default_rules
 from bentos.recommender.runtime import Remotes, Runtime
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer, pack_results, unpack
+from contracts.parent import end_with_parent
 from contracts.settings import Settings, load_settings
 from registry.artifacts import Kind
 

@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bentos.recommender.parent import end_with_parent
+from contracts.parent import end_with_parent
 
 KEEP_ALIVE_S = 75
 GRACEFUL_S = 10
