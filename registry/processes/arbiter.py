@@ -7,6 +7,7 @@ state of all is in a file, and everything ends with it. Bentos come and go by it
 import contextlib
 import fcntl
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -95,6 +96,9 @@ class Supervisor(Arbiter):
                 watcher = owners[pid]
                 self._deaths.setdefault(watcher.name, Deaths()).last_exit = os.waitstatus_to_exitcode(status)
                 watcher.reap_process(pid, status)
+                # What it left behind would hold its port against its successor; each has a group of its own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
 
     def write_state(self, now: float) -> None:
         running = {

@@ -82,6 +82,25 @@ def test_a_killed_process_comes_back_and_the_others_stay(stack: Stack) -> None:
     assert running(stack, "a").last_exit == -signal.SIGKILL
 
 
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time\\nwhile True: time.sleep(0.1)"])
+open(sys.argv[1], "a").write(f"{child.pid}\\n")
+while True: time.sleep(0.1)
+"""
+
+
+def test_what_a_killed_process_leaves_behind_is_ended_before_it_is_started_again(stack: Stack, tmp_path: Path) -> None:
+    told = tmp_path / "children"
+    start(stack, process(stack, "a", PARENT, str(told)))
+    until(told.exists)
+    until(lambda: told.read_text().count("\n") == 1)
+    child = int(told.read_text())
+    os.kill(pids(stack, "a")[0], signal.SIGKILL)
+    until(lambda: told.read_text().count("\n") == 2)
+    until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
 def test_a_process_that_ends_at_once_is_started_with_back_off_and_harms_no_other(stack: Stack) -> None:
     start(stack, process(stack, "good", SLEEPER))
     other = pids(stack, "good")
