@@ -22,7 +22,7 @@ from bentos.telemetry.event_log import EVENTS_ARROW
 from bentos.telemetry.kinds import LogKind
 from bentos.telemetry.roll import day_of, log_folder, parquet_files
 from bentos.telemetry.segments import Segment, parse, segments
-from contracts.errors import Unreachable
+from contracts.errors import DataError, Unreachable
 from features.online.streaming import EVENTS_DB
 
 _DAY_US = 86_400_000_000
@@ -51,7 +51,7 @@ class Tail:
         """What is new; about `limit` records at most, where there are more. Empty: all is read.
 
         Raises:
-            DataError: a record of a schema that this code does not know.
+            DataError: a record of a schema that this code does not know, or a file that is damaged.
             OSError: the disk does not answer.
         """
         tables: list[pa.Table] = []
@@ -111,6 +111,10 @@ class Tail:
             table = pq.read_table(path, schema=self._kind.arrow, partitioning=None)
         except FileNotFoundError:
             return None  # removed by its owner
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{path} is no Parquet file: {error}", next_command="put it back from a copy, or move it away"
+            ) from error
         self._files.add(key)
         if not len(table):
             return None
@@ -156,18 +160,20 @@ class EventTail:
                 self._seq = 0  # removed and made anew
             self._file = (found.st_dev, found.st_ino)
             with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+                (last,) = db.execute("SELECT max(seq) FROM events").fetchone()
                 rows = db.execute(
                     f"SELECT seq, {', '.join(names)} FROM events "  # noqa: S608
-                    "WHERE seq > ? AND timestamp_us >= ? ORDER BY seq LIMIT ?",
-                    (self._seq, self._since_us, limit),
+                    "WHERE seq > ? AND seq <= ? AND timestamp_us >= ? ORDER BY seq LIMIT ?",
+                    (self._seq, last, self._since_us, limit),
                 ).fetchall()
         except (OSError, sqlite3.Error) as error:
             if "no such table" in str(error):  # a store that has just been made
                 return EVENTS_ARROW.empty_table()
             raise Unreachable(f"event store {self._path}: {error}") from error
+        # Events from before `since_us` are looked at once, not at every call.
+        self._seq = rows[-1][0] if len(rows) == limit else last or 0
         if not rows:
             return EVENTS_ARROW.empty_table()
-        self._seq = rows[-1][0]
         columns = dict(zip(("seq", *names), map(list, zip(*rows, strict=True)), strict=True))
         columns["context"] = [list(json.loads(c).items()) for c in columns["context"]]
         return pa.Table.from_pydict({name: columns[name] for name in names}, schema=EVENTS_ARROW)
