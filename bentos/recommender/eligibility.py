@@ -1,5 +1,7 @@
 """Which items a request may be answered with, as a mask over the catalogue."""
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,12 @@ class Eligibility:
         self._suppress_seen = rules.suppress_seen
         self._newest_first = np.argsort(-catalogue.published_us, kind="stable").astype(np.int32)
         self._published = catalogue.published_us[self._newest_first][::-1]  # ascending
+
+    def under(self, rules: RulesDocument) -> "Eligibility":
+        """The same catalogue, not sorted again: that takes 25 ms for 200,000 items."""
+        other = copy.copy(self)
+        other._suppress_seen = rules.suppress_seen
+        return other
 
     def blocked(self, query: Query, user: User) -> NDArray[np.bool_]:
         """bool [N]: flagged, not published by `query.now_us`, excluded by the request, seen by the user."""

@@ -1,5 +1,6 @@
 """Running sources: each in its time, a late or failing one left out by name."""
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -18,16 +19,16 @@ Brought = dict[str, SourceResult | str]
 class Retrieval:
     """All sources over one set of models. Also the body of the `Retrieval` runner."""
 
-    def __init__(
-        self,
-        models: Models,
-        rules: RulesDocument,
-        config: FunnelConfig,
-        given: Mapping[str, Source] | None = None,
-    ) -> None:
-        self.sources = dict(sources(models) if given is None else given)
+    def __init__(self, models: Models, rules: RulesDocument, config: FunnelConfig) -> None:
+        self.sources: Mapping[str, Source] = sources(models)
         self._eligibility = Eligibility(models.catalogue, rules)
         self._config = config
+
+    def under(self, rules: RulesDocument) -> "Retrieval":
+        """The same sources under other rules."""
+        other = copy.copy(self)
+        other._eligibility = self._eligibility.under(rules)
+        return other
 
     def names(self, *, needs_session: bool) -> tuple[str, ...]:
         return tuple(name for name, source in self.sources.items() if source.needs_session is needs_session)

@@ -54,7 +54,7 @@ class Stages:
         """The same models, sources and item features, under other rules."""
         other = copy.copy(self)
         other.rules = rules
-        other.retrieval = Retrieval(self.models, rules, self.config, self.retrieval.sources)
+        other.retrieval = self.retrieval.under(rules)
         other.filters = compose.filters(self.models, rules)
         other.rerankers = compose.rerankers(self.models, rules)
         return other
