@@ -23,6 +23,8 @@ class Compared(msgspec.Struct, frozen=True):
     common: int  # items in both
     correlation: float | None  # Spearman, of the scores of the common items; None below 3 of them
     ms_served: float  # of the attempt that was served
+    # Kolmogorov-Smirnov distance of the two slates' scores, 0 to 1; None where one of them is empty.
+    shift: float | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True):

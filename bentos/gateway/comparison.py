@@ -1,6 +1,7 @@
 """A shadow's slate beside the one that was served."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from contracts.attempts import Compared
@@ -10,7 +11,7 @@ LEAST = 3  # common items; a correlation of fewer says nothing
 
 
 def compare(shadow: Sequence[RecommendedItem], served: Sequence[RecommendedItem], ms_served: float) -> Compared:
-    """Jaccard index of the items; Spearman's correlation of the scores of the common ones."""
+    """Jaccard index of the items; Spearman's correlation of the scores of the common ones; distance of all scores."""
     ours = {item.item_id: item.score for item in shadow}
     theirs = {item.item_id: item.score for item in served}
     common = [i for i in ours if i in theirs]
@@ -20,7 +21,16 @@ def compare(shadow: Sequence[RecommendedItem], served: Sequence[RecommendedItem]
         common=len(common),
         correlation=spearman([ours[i] for i in common], [theirs[i] for i in common]),
         ms_served=ms_served,
+        shift=distance(list(ours.values()), list(theirs.values())),
     )
+
+
+def distance(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Kolmogorov-Smirnov: the greatest difference of the two distribution functions; None where one has no values."""
+    if not x or not y:
+        return None
+    a, b = sorted(x), sorted(y)
+    return max(abs(bisect_right(a, v) / len(a) - bisect_right(b, v) / len(b)) for v in (*a, *b))
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:

@@ -185,6 +185,7 @@ ATTEMPTS = LogKind(
                         ("common", pa.int32()),
                         ("correlation", pa.float64()),
                         ("ms_served", pa.float64()),
+                        ("shift", pa.float64()),
                     ]
                 ),
             ),

@@ -97,7 +97,7 @@ class Answers(_Rows):
 class Calls(_Rows):
     """Attempts of a variant; those that were not made (`open`) and those of testers left out.
 
-    ok: answered. over: ms, and infinite where it was late. correlation, overlap: NaN where nothing was compared.
+    ok: answered. over: ms, and infinite where it was late. correlation, overlap, shift: NaN where nothing was compared.
     """
 
     time_us: Ints
@@ -113,6 +113,7 @@ class Calls(_Rows):
     score_max: Floats
     correlation: Floats
     overlap: Floats
+    shift: Floats
     slices: dict[str, Ints] = field(default_factory=dict)
 
 
@@ -207,6 +208,7 @@ class Columns:
             _floats(table["score_max"]),
             _floats(pc.struct_field(compared, "correlation")),
             _floats(pc.struct_field(compared, "overlap")),
+            _floats(pc.struct_field(compared, "shift")),
             {key: self._slice(table["context"], key) for key in self.values},
         )
         return calls, panel

@@ -21,7 +21,7 @@ from registry.releases.policy import Metric
 from registry.releases.values import Release
 
 NO_DATA = "no data yet"
-SHADOW_ONLY = frozenset({"p99_ms", "score_correlation", "score_range", "schema", "overlap"})
+SHADOW_ONLY = frozenset({"p99_ms", "score_correlation", "score_range", "schema", "overlap", "score_shift"})
 # Numerator and denominator count the same attempts, so that few events can be judged exactly.
 RATES = frozenset({"error_rate", "latency_over", "degradation", "empty", "score_range", "schema"})
 ONE_OF_A_HUNDRED = 0.01  # what is slower than p99

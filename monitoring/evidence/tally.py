@@ -53,6 +53,7 @@ BY_ATTEMPT: frozenset[MetricKind] = frozenset(
         "score_range",
         "schema",
         "overlap",
+        "score_shift",
     }
 )
 BY_UNIT: frozenset[MetricKind] = frozenset({"event_rate", "event_mean", "value_mean"})
@@ -535,6 +536,8 @@ def _figures(metric: Metric, calls: Calls) -> tuple[Floats, Floats | None]:
             return (there & outside) * 1.0, there * 1.0
         case "score_correlation":
             return np.nan_to_num(calls.correlation), np.isfinite(calls.correlation) * 1.0
+        case "score_shift":
+            return np.nan_to_num(calls.shift), np.isfinite(calls.shift) * 1.0
         case _:
             return np.nan_to_num(calls.overlap), np.isfinite(calls.overlap) * 1.0
 

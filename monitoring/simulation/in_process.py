@@ -286,6 +286,7 @@ class Simulation:
             np.ones(n),
             np.where(shadow & ok, np.clip(rng.normal(0.8, 0.1, n), -1, 1), np.nan),
             np.where(shadow & ok, np.clip(rng.normal(0.4, 0.1, n), 0, 1), np.nan),
+            np.full(n, np.nan),  # the distance of the scores is not played
             {key: codes[users] for key, codes in self._people.context.items()},
         )
         return calls, ok & tried, tried

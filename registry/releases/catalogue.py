@@ -14,7 +14,7 @@ from registry.releases.values import PolicyText
 
 BUILT_IN = Path(__file__).parents[1] / "policies"
 MAX_BYTES = 1 << 20
-ABSOLUTE = ("p99_ms", "score_correlation", "score_range", "schema", "overlap")  # of a shadow alone
+ABSOLUTE = ("p99_ms", "score_correlation", "score_range", "schema", "overlap", "score_shift")  # of a shadow alone
 
 
 @dataclass(frozen=True, slots=True)

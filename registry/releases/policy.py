@@ -25,6 +25,7 @@ MetricKind = Literal[
     "score_range",  # shadow: share of answers with scores outside `range`
     "schema",  # shadow: share of answers that break the schema of a slate
     "overlap",  # shadow: mean Jaccard index of the slates
+    "score_shift",  # shadow: mean Kolmogorov-Smirnov distance of the slates' scores
 ]
 
 

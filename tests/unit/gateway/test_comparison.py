@@ -37,3 +37,12 @@ def test_it_is_scipys_spearman_with_ties(pairs):
         assert found is None
     else:
         assert found == pytest.approx(np.clip(spearmanr(x, y).statistic, -1, 1), abs=1e-9)
+
+
+def test_the_distance_of_the_scores_by_hand() -> None:
+    served = slate(a=0.1, b=0.2, c=0.3, d=0.4)
+    assert compare(slate(e=0.1, f=0.2, g=0.3, h=0.4), served, 0).shift == 0.0  # other items, the same scores
+    assert compare(slate(e=1.1, f=1.2), served, 0).shift == 1.0
+    # Up to 0.2 the one has 1 of 4 below, the other 2 of 4: a quarter apart, and nowhere more.
+    assert compare(slate(e=0.15, f=0.25, g=0.3, h=0.4), served, 0).shift == pytest.approx(0.25)
+    assert compare([], served, 0).shift is None
