@@ -1,33 +1,16 @@
 """`streamrec access …`: operators' tokens with roles, and consumers' keys."""
 
-import time
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from cli.control import DryRun, Home, Token, now_us, open_control
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import UsageError
-from contracts.settings import load_settings
-
-if TYPE_CHECKING:
-    from registry.control.store import ControlStore
 
 app = typer.Typer(no_args_is_help=True)
-Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME")]
-Token = Annotated[
-    str | None, typer.Option(help="Operator's token [default: STREAMREC_OPERATOR_TOKEN]", show_default=False)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 CONSUMER = "consumer"
-
-
-def _open(home: Path | None, token: str | None) -> tuple["ControlStore", str | None]:
-    from registry.control.sql import control_store
-
-    settings = load_settings({"home": home, "operator_token": token})
-    return control_store(settings), settings.operator_token
 
 
 @app.command()
@@ -51,9 +34,9 @@ def create(
     """
     from registry import access, consumers
 
-    store, token = _open(home, token)
-    now_us = time.time_ns() // 1000
-    actor = access.authorise(store, token, "admin", action="access.create", subject=name, now_us=now_us)
+    _, store, token = open_control(home, token)
+    at_us = now_us()
+    actor = access.authorise(store, token, "admin", action="access.create", subject=name, now_us=at_us)
     if role != CONSUMER and rate is not None:
         raise UsageError("--rate is of a consumer's key")
     document: dict[str, Any] = {"name": name, "role": role}
@@ -61,10 +44,10 @@ def create(
         emit({**document, "dry_run": True}, as_json=as_json)
         return
     if role == CONSUMER:
-        secret = consumers.create(store, actor, name, rate, burst, now_us)
+        secret = consumers.create(store, actor, name, rate, burst, at_us)
         document |= {"key": secret, "rate_per_s": rate, "burst": burst}
     else:
-        secret = access.create_token(store, actor, name, role, now_us)  # type: ignore[arg-type]  # it checks the role
+        secret = access.create_token(store, actor, name, role, at_us)  # type: ignore[arg-type]  # it checks the role
         document["token"] = secret
 
     def human() -> None:
@@ -84,8 +67,8 @@ def list_(token: Token = None, home: Home = None, as_json: Json = False) -> None
     """
     from registry import access
 
-    store, token = _open(home, token)
-    access.authorise(store, token, "viewer", action="access.list", subject="-", now_us=time.time_ns() // 1000)
+    _, store, token = open_control(home, token)
+    access.authorise(store, token, "viewer", action="access.list", subject="-", now_us=now_us())
     rows: list[dict[str, Any]] = [
         {"name": t.name, "role": t.role, "created": _time(t.created_us), "by": t.created_by}
         for t in store.tokens()
@@ -119,16 +102,16 @@ def revoke(
     """
     from registry import access, consumers
 
-    store, token = _open(home, token)
-    now_us = time.time_ns() // 1000
-    actor = access.authorise(store, token, "admin", action="access.revoke", subject=name, now_us=now_us)
+    _, store, token = open_control(home, token)
+    at_us = now_us()
+    actor = access.authorise(store, token, "admin", action="access.revoke", subject=name, now_us=at_us)
     consumer = any(c.name == name for c in store.load().consumers)
     document = {"name": name, "role": CONSUMER if consumer else "token", "revoked": not dry_run}
     if not dry_run:
         if consumer:
-            consumers.revoke(store, actor, name, now_us)
+            consumers.revoke(store, actor, name, at_us)
         else:
-            access.revoke_token(store, actor, name, now_us)
+            access.revoke_token(store, actor, name, at_us)
     emit(document, as_json=as_json)
 
 

@@ -1,26 +1,19 @@
 """`streamrec experiment`: how many users it takes, who is in which arm, what came of it."""
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.control import DryRun, Home, Token, now_us, open_control
 from cli.output import Json, emit, errors_end_well, out, table
 from contracts.errors import NotFound, UsageError
-from contracts.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from registry.control.store import ControlStore
     from registry.experiments import Experiment
 
 app = typer.Typer(no_args_is_help=True)
-Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME")]
-Token = Annotated[
-    str | None, typer.Option(help="Operator's token [default: STREAMREC_OPERATOR_TOKEN]", show_default=False)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 
 
 @app.command()
@@ -96,8 +89,8 @@ def create(
     if document and frozen.route.treatment.rules is None:
         treatment = frozen.route.treatment.model_copy(update={"rules": document.digest})
         frozen = frozen.model_copy(update={"route": frozen.route.model_copy(update={"treatment": treatment})})
-    _, store = _open(home)
-    experiment = start(store, _token(home, token), frozen, rules=document, now_us=_now_us(), dry_run=dry_run)
+    _, store, token = open_control(home, token)
+    experiment = start(store, token, frozen, rules=document, now_us=now_us(), dry_run=dry_run)
     _emit(experiment, dry_run, as_json)
 
 
@@ -110,7 +103,7 @@ def list_(home: Home = None, as_json: Json = False) -> None:
     """
     from registry.experiments import experiments
 
-    _, store = _open(home)
+    store = open_control(home).store
     found = [_document(e) for e in experiments(store)]
     emit(
         {"experiments": found},
@@ -135,7 +128,7 @@ def status(experiment: Annotated[str, typer.Argument(metavar="ID")], home: Home 
     """
     from registry.experiments import find
 
-    _, store = _open(home)
+    store = open_control(home).store
     found = find(store, experiment)
     emit(_document(found) | {"plan": found.plan.model_dump(mode="json"), "result": dict(found.result)}, as_json=as_json)
 
@@ -175,14 +168,12 @@ def conclude(
     from registry.experiments import conclude as end
     from registry.experiments import find
 
-    _, store = _open(home)
+    _, store, token = open_control(home, token)
     if not find(store, experiment).live:
         result: dict[str, Any] = {}  # `conclude` refuses, and keeps that in the audit
     else:
         result = _of_logs(experiment, home)
-    ended = end(
-        store, _token(home, token), experiment, decision=decision, result=result, now_us=_now_us(), dry_run=dry_run
-    )
+    ended = end(store, token, experiment, decision=decision, result=result, now_us=now_us(), dry_run=dry_run)
     _emit(ended, dry_run, as_json)
 
 
@@ -205,7 +196,7 @@ def _of_logs(id_: str, home: Path | None) -> dict[str, Any]:
     from monitoring.statistics.samples import Ratio
     from registry.experiments import find
 
-    settings, store = _open(home)
+    settings, store, _ = open_control(home)
     found = find(store, id_)
     tally = experiment_evidence(
         settings, id_, found.plan.metrics, since_us=found.created_us, until_us=found.concluded_us
@@ -281,21 +272,6 @@ def _document(experiment: "Experiment") -> dict[str, Any]:
         "sha256": experiment.sha256,
         "actor": experiment.actor,
     }
-
-
-def _open(home: Path | None) -> tuple[Settings, "ControlStore"]:
-    from registry.control.sql import control_store
-
-    settings = load_settings({"home": home})
-    return settings, control_store(settings)
-
-
-def _token(home: Path | None, token: str | None) -> str | None:
-    return load_settings({"home": home, "operator_token": token}).operator_token
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 def _time(us: int) -> str:

@@ -1,40 +1,28 @@
 """`streamrec flags …`: feature flags and holdouts at the gateway."""
 
 import json
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.control import DryRun, Home, Token, now_us, open_control
 from cli.output import Json, emit, errors_end_well, table
 from contracts.errors import UsageError
-from contracts.settings import load_settings
 
 if TYPE_CHECKING:
-    from registry.control.store import Actor, ControlStore
+    from registry.control.store import Actor, ControlStore, Role
 
 app = typer.Typer(no_args_is_help=True)
-Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME")]
-Token = Annotated[
-    str | None, typer.Option(help="Operator's token [default: STREAMREC_OPERATOR_TOKEN]", show_default=False)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 
 
 def _open(home: Path | None, token: str | None, action: str, subject: str) -> "tuple[ControlStore, Actor, int]":
     from registry.access import authorise
-    from registry.control.sql import control_store
 
-    settings = load_settings({"home": home, "operator_token": token})
-    store = control_store(settings)
-    now_us = time.time_ns() // 1000
-    needs: Any = "viewer" if action.endswith("list") else "releaser"
-    return (
-        store,
-        authorise(store, settings.operator_token, needs, action=action, subject=subject, now_us=now_us),
-        now_us,
-    )
+    _, store, token = open_control(home, token)
+    at_us = now_us()
+    needs: Role = "viewer" if action.endswith("list") else "releaser"
+    return store, authorise(store, token, needs, action=action, subject=subject, now_us=at_us), at_us
 
 
 @app.command("list")
@@ -101,8 +89,8 @@ def set_(
     if not flag.on.sources_off and document is None:
         raise UsageError("a flag switches something: --source-off or --rules")
     if not dry_run:
-        store, actor, now_us = _open(home, token, "flag.set", name)
-        consumers.set_flag(store, actor, flag, document, now_us)
+        store, actor, at_us = _open(home, token, "flag.set", name)
+        consumers.set_flag(store, actor, flag, document, at_us)
     emit({**flag.model_dump(mode="json"), **({"dry_run": True} if dry_run else {})}, as_json=as_json)
 
 
@@ -122,8 +110,8 @@ def clear(
     from registry import consumers
 
     if not dry_run:
-        store, actor, now_us = _open(home, token, "flag.clear", name)
-        consumers.clear_flag(store, actor, name, now_us)
+        store, actor, at_us = _open(home, token, "flag.clear", name)
+        consumers.clear_flag(store, actor, name, at_us)
     emit({"flag": name, "cleared": not dry_run}, as_json=as_json)
 
 
@@ -151,6 +139,6 @@ def holdout(
     except ValidationError as error:
         raise UsageError(f"holdout {name}: {error}") from error
     if not dry_run:
-        store, actor, now_us = _open(home, token, "holdout.set", name)
-        consumers.set_holdout(store, actor, value, now_us)
+        store, actor, at_us = _open(home, token, "holdout.set", name)
+        consumers.set_holdout(store, actor, value, at_us)
     emit({**value.model_dump(mode="json"), **({"dry_run": True} if dry_run else {})}, as_json=as_json)

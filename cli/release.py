@@ -9,24 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.control import DryRun, Home, Reason, Token, now_us, open_control
 from cli.moments import moment_us
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import Refused, UsageError
-from contracts.settings import Settings, load_settings
+from contracts.settings import load_settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from registry.control.store import ControlStore
     from registry.releases.commands import Result
 
 app = typer.Typer(no_args_is_help=True)
-Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME")]
-Token = Annotated[
-    str | None, typer.Option(help="Operator's token [default: STREAMREC_OPERATOR_TOKEN]", show_default=False)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
-Reason = Annotated[str, typer.Option(help="Kept in the audit.")]
 WATCH_S = 1.0
 
 
@@ -34,17 +28,6 @@ class Variant(StrEnum):
     champion = "champion"
     candidate = "candidate"
     control = "control"
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _open(home: Path | None, token: str | None = None) -> tuple[Settings, "ControlStore", str | None]:
-    from registry.control.sql import control_store
-
-    settings = load_settings({"home": home, "operator_token": token})
-    return settings, control_store(settings), settings.operator_token
 
 
 @app.command()
@@ -72,7 +55,7 @@ def start(
 
     if (tag is None) == (rules is None):
         raise UsageError("give a Bento's tag or --rules FILE", next_command="streamrec release start --help")
-    settings, store, token = _open(home, token)
+    settings, store, token = open_control(home, token)
     result = commands.start(
         store,
         settings,
@@ -83,30 +66,28 @@ def start(
         hypothesis=hypothesis,
         supersede=supersede,
         accept_inconclusive=accept_inconclusive,
-        now_us=_now_us(),
+        now_us=now_us(),
         dry_run=dry_run,
         reason=reason,
     )
     _emit(result, dry_run, as_json)
 
 
-def _go(
-    kind: Literal["shadow", "canary", "ab"],
-    weight: float | None,
+def _do(
+    operation: Literal["shadow", "canary", "ab", "promote", "rollback", "pause", "resume"],
     reason: str,
     token: str | None,
     dry_run: bool,
     home: Path | None,
     as_json: bool,
+    **more: Any,
 ) -> None:
+    """One of `registry.releases.commands` on the release under way."""
     from registry.releases import commands
 
-    settings, store, token = _open(home, token)
-    _emit(
-        commands.go(store, settings, token, kind=kind, weight=weight, now_us=_now_us(), dry_run=dry_run, reason=reason),
-        dry_run,
-        as_json,
-    )
+    settings, store, token = open_control(home, token)
+    apply: Callable[..., Result] = getattr(commands, operation)
+    _emit(apply(store, settings, token, now_us=now_us(), dry_run=dry_run, reason=reason, **more), dry_run, as_json)
 
 
 @app.command()
@@ -118,7 +99,7 @@ def shadow(
 
     Example: `streamrec release shadow`
     """
-    _go("shadow", None, reason, token, dry_run, home, as_json)
+    _do("shadow", reason, token, dry_run, home, as_json)
 
 
 @app.command()
@@ -135,7 +116,7 @@ def canary(
 
     Example: `streamrec release canary --weight 25`
     """
-    _go("canary", weight, reason, token, dry_run, home, as_json)
+    _do("canary", reason, token, dry_run, home, as_json, weight=weight)
 
 
 @app.command()
@@ -152,7 +133,7 @@ def ab(
 
     Example: `streamrec release ab`
     """
-    _go("ab", weight, reason, token, dry_run, home, as_json)
+    _do("ab", reason, token, dry_run, home, as_json, weight=weight)
 
 
 @app.command()
@@ -171,11 +152,7 @@ def promote(
 
     Example: `streamrec release promote`
     """
-    from registry.releases import commands
-
-    settings, store, token = _open(home, token)
-    result = commands.promote(store, settings, token, force=force, now_us=_now_us(), dry_run=dry_run, reason=reason)
-    _emit(result, dry_run, as_json)
+    _do("promote", reason, token, dry_run, home, as_json, force=force)
 
 
 @app.command()
@@ -194,18 +171,14 @@ def rollback(
 
     Example: `streamrec release rollback --reason "complaints from DE"`
     """
+    if not break_glass:
+        _do("rollback", reason, token, dry_run, home, as_json)
+        return
+    from registry.access import local_actor
     from registry.releases import commands
 
-    if break_glass:
-        import getpass
-
-        settings = load_settings({"home": home})
-        result = commands.break_glass(
-            settings, reason=reason, now_us=_now_us(), actor=f"local:{getpass.getuser()}", dry_run=dry_run
-        )
-    else:
-        settings, store, token = _open(home, token)
-        result = commands.rollback(store, settings, token, now_us=_now_us(), dry_run=dry_run, reason=reason)
+    settings = load_settings({"home": home})
+    result = commands.break_glass(settings, reason=reason, now_us=now_us(), actor=local_actor().name, dry_run=dry_run)
     _emit(result, dry_run, as_json)
 
 
@@ -218,10 +191,7 @@ def pause(
 
     Example: `streamrec release pause --reason "holiday"`
     """
-    from registry.releases import commands
-
-    settings, store, token = _open(home, token)
-    _emit(commands.pause(store, settings, token, now_us=_now_us(), dry_run=dry_run, reason=reason), dry_run, as_json)
+    _do("pause", reason, token, dry_run, home, as_json)
 
 
 @app.command()
@@ -233,10 +203,7 @@ def resume(
 
     Example: `streamrec release resume`
     """
-    from registry.releases import commands
-
-    settings, store, token = _open(home, token)
-    _emit(commands.resume(store, settings, token, now_us=_now_us(), dry_run=dry_run, reason=reason), dry_run, as_json)
+    _do("resume", reason, token, dry_run, home, as_json)
 
 
 @app.command()
@@ -259,14 +226,14 @@ def retire(
 
     if not tags and before is None:
         raise UsageError("name Bentos, or give --before", next_command="streamrec release retire --help")
-    settings, store, token = _open(home, token)
+    settings, store, token = open_control(home, token)
     result = commands.retire(
         store,
         settings,
         token,
         tags=tuple(tags or ()),
         before_us=moment_us(before, "--before"),
-        now_us=_now_us(),
+        now_us=now_us(),
         dry_run=dry_run,
     )
     _emit(result, dry_run, as_json)
@@ -292,22 +259,22 @@ def make_pass(
     from registry.keys import existing_signer
     from registry.releases.passes import make_pass as make
 
-    settings, store, token = _open(home, token)
+    settings, store, token = open_control(home, token)
     if variant is None and not arm and not flag:
         raise UsageError("a pass forces something: --variant, --arm or --flag")
-    now_us = _now_us()
-    actor = authorise(store, token, "releaser", action="release.pass", subject=name or "-", now_us=now_us)
+    at_us = now_us()
+    actor = authorise(store, token, "releaser", action="release.pass", subject=name or "-", now_us=at_us)
     text = make(
         existing_signer(settings.home),
         variant=variant.value if variant else None,
         experiments=dict(_pair(word) for word in arm or ()),
         flags={key: _on_off(key, value) for key, value in map(_pair, flag or ())},
-        now_us=now_us,
+        now_us=at_us,
         minutes=minutes,
         name=name,
     )
-    store.note(actor, "release.pass", name or "-", {"variant": variant and variant.value, "minutes": minutes}, now_us)
-    document = {"header": "x-streamrec-pass", "value": text, "expires": _time(now_us + int(minutes * 60e6))}
+    store.note(actor, "release.pass", name or "-", {"variant": variant and variant.value, "minutes": minutes}, at_us)
+    document = {"header": "x-streamrec-pass", "value": text, "expires": _time(at_us + int(minutes * 60e6))}
     emit(document, as_json=as_json, human=lambda: out.print(f"x-streamrec-pass: {text}", soft_wrap=True))
 
 
@@ -325,10 +292,10 @@ def status(
     """
     from registry.releases import commands
 
-    settings, store, _ = _open(home)
+    settings, store, _ = open_control(home)
 
     def now() -> dict[str, Any]:
-        return commands.status(store, settings, now_us=_now_us(), limit=limit)
+        return commands.status(store, settings, now_us=now_us(), limit=limit)
 
     if watch and as_json:
         raise UsageError("--watch is for people: leave out --json")
@@ -364,7 +331,7 @@ def history(
 
     Example: `streamrec release history --verify`
     """
-    _, store, _ = _open(home)
+    _, store, _ = open_control(home)
     problems = list(store.verify()) if verify else []
     entries = store.history(subject, limit)
     document = {
@@ -402,18 +369,7 @@ def history(
 
 def _emit(result: "Result", dry_run: bool, as_json: bool) -> None:
     release = result.release
-    document: dict[str, Any] = {
-        "champion": result.state.champion.bento if result.state.champion else None,
-        "release": release.id if release else None,
-        "candidate": release.candidate.bento if release else None,
-        "state": release.state if release else None,
-        "step": release.current.name if release and release.current else None,
-        "changed": result.changed,
-        "plan": list(result.plan),
-        "next": result.next,
-        **({"dry_run": True} if dry_run else {}),
-        **result.more,
-    }
+    document = {**result.document(), **({"dry_run": True} if dry_run else {})}
 
     def human() -> None:
         for line in result.plan:

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from contracts.errors import NotFound, Refused, UsageError
 from contracts.routing import Consumer, Flag, Holdout
 from contracts.rules import RulesDocument
-from registry.control.store import Actor, Conflict, ControlStore
+from registry.control.changing import Change, change
+from registry.control.store import Actor, ControlStore
 from registry.releases.values import ControlState
 
 KEY_PREFIX = "srk_"
-TRIES = 5
 MOST = {"consumers": 1000, "flags": 100, "holdouts": 20}  # of contracts.routing.RoutingTable
 
 
@@ -110,20 +110,13 @@ def _change(
     subject: str,
     detail: dict[str, Any],
     now_us: int,
-    change: Callable[[ControlState], dict[str, Any]],
+    update_of: Callable[[ControlState], dict[str, Any]],
 ) -> None:
-    """Read, change, put in place; again where somebody else was faster."""
-    for attempt in range(TRIES):
-        before = store.load()
-        update = change(before)
+    def made(before: ControlState) -> Change:
+        update = update_of(before)
         for part, most in MOST.items():
             if len(update.get(part, ())) > most:
                 raise Refused(f"a routing table holds at most {most} {part}: remove one first")
-        after = before.model_copy(update=update)
-        try:
-            store.commit(before, after, actor=actor, action=action, subject=subject, detail=detail, now_us=now_us)
-        except Conflict:
-            if attempt == TRIES - 1:
-                raise
-        else:
-            return
+        return Change(before.model_copy(update=update), subject, detail)
+
+    change(store, actor, action, subject, made, now_us, note_refused=False)

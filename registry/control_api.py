@@ -114,7 +114,7 @@ def control_app(
         model, operation = operations[name]
         body = model.model_validate_json(await _body(request)).model_dump(mode="json")
         result = await run_in_threadpool(operation, token, body)
-        return JSONResponse(_document(result))
+        return JSONResponse(result.document())
 
     def read(request: Request, what: Callable[[], Any]) -> Any:
         authorise(store, _token(request, store), "viewer", action="release.read", subject="-", now_us=clock_us())
@@ -192,21 +192,6 @@ def _limit(request: Request, default: int) -> int:
     if not text.isdigit() or not 1 <= int(text) <= MAX_HISTORY:
         raise UsageError(f"`limit` is 1 to {MAX_HISTORY}")
     return int(text)
-
-
-def _document(result: Result) -> dict[str, Any]:
-    release = result.release
-    return {
-        "champion": result.state.champion.bento if result.state.champion else None,
-        "release": release.id if release else None,
-        "candidate": release.candidate.bento if release else None,
-        "state": release.state if release else None,
-        "step": release.current.name if release and release.current else None,
-        "changed": result.changed,
-        "plan": list(result.plan),
-        "next": result.next,
-        **result.more,
-    }
 
 
 # First match wins.

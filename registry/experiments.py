@@ -16,7 +16,8 @@ from contracts.errors import NotFound, Refused, UsageError
 from contracts.routing import ExperimentRoute
 from contracts.rules import RulesDocument
 from registry.access import authorise
-from registry.control.store import Actor, Conflict, ControlStore
+from registry.control.changing import Change, change
+from registry.control.store import Actor, ControlStore
 from registry.releases.policy import Metric
 from registry.releases.values import ControlState
 from registry.slots import allot, free, told
@@ -25,7 +26,6 @@ CREATE, CONCLUDE = "experiment.create", "experiment.conclude"
 LIST = "streamrec experiment list"
 MAX_PLAN = 64_000  # characters: it is kept whole in one entry of the audit
 MAX_LIVE = 100  # of a routing table
-TRIES = 8  # the controller may commit between our read and our commit
 ALL = 1_000_000  # audit entries
 
 
@@ -237,23 +237,8 @@ def _change(
     now_us: int,
     dry_run: bool,
 ) -> None:
-    """By compare-and-swap, again from the start when the state has moved."""
-    for _ in range(TRIES):
-        before = store.load()
-        try:
-            after = step(before)
-        except Refused as refused:
-            if not dry_run:
-                store.note(actor, "refused", subject, {"action": action, "reason": refused.message}, now_us)
-            raise
-        if dry_run:
-            return
-        after = after.model_copy(update={"seen_us": max(before.seen_us, now_us)})
-        try:
-            store.commit(
-                before, after, actor=actor, action=action, subject=subject, detail=detail, now_us=now_us, lease=None
-            )
-        except Conflict:
-            continue
-        return
-    raise Conflict(f"the state kept moving while {action} {subject} was tried {TRIES} times: try again")
+    def made(before: ControlState) -> Change:
+        after = step(before)
+        return Change(after.model_copy(update={"seen_us": max(before.seen_us, now_us)}), subject, detail)
+
+    change(store, actor, action, subject, made, now_us, dry_run=dry_run)

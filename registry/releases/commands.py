@@ -4,20 +4,20 @@ Each asks `authorise` first. What is refused leaves the state as it was, and an 
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from contracts.errors import NotFound, Refused, StreamRecError
+from contracts.errors import Refused
 from contracts.routing import BreakGlass, Target
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
 from registry.access import authorise
 from registry.break_glass import whom
-from registry.control.store import Actor, Conflict, ControlStore, Role
+from registry.control.changing import Change, change
+from registry.control.store import Actor, ControlStore, Role
 from registry.keys import existing_signer
 from registry.releases import machine
 from registry.releases.candidate import Documents, demand_evidence, known_tag, read_evidence
@@ -41,7 +41,6 @@ from registry.retire import retire
 __all__ = ["Result", "ab", "break_glass", "canary", "go", "pause", "promote", "resume", "retire", "rollback", "shadow",
            "start", "status"]  # fmt: skip
 
-TRIES = 8  # the controller may commit between our read and our commit
 StepKind = Literal["shadow", "canary", "ab"]
 
 
@@ -53,6 +52,13 @@ class _Step:
     subject: str
     plan: tuple[str, ...]
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made(Change):
+    """plan: for people, what is done."""
+
+    plan: tuple[str, ...]
 
 
 def start(
@@ -288,35 +294,20 @@ def _change(
     dry_run: bool,
     reason: str,
 ) -> Result:
-    """Read, apply, commit; again when the controller was faster. All checks are made again with it."""
-    for attempt in range(TRIES):
-        state = store.load()
-        try:
-            step = step_in(state)
-            after = machine.apply(state, step.command, now_us, actor.name)
-        except (Refused, NotFound) as error:
-            if not dry_run:
-                store.note(actor, "refused", subject, {"action": action, "reason": error.message}, now_us)
-            raise
-        if dry_run:
-            return Result(state, after.release, "", step.plan, False)
-        release = after.release
+    def made(state: ControlState) -> _Made:
+        step = step_in(state)
+        after = machine.apply(state, step.command, now_us, actor.name)
         detail = {
             "command": step.command.model_dump(mode="json", exclude={"policy", "policy_text", "verdicts"}),
             "reason": reason,
             **step.detail,
         }
-        if release is not None:
+        if (release := after.release) is not None:
             detail |= {"policy": release.policy_text.label, "policy_sha256": release.policy_text.sha256}
-        try:
-            committed = store.commit(
-                state, after, actor=actor, action=action, subject=step.subject, detail=detail, now_us=now_us
-            )
-        except Conflict:
-            time.sleep(0.01 * attempt)
-            continue
-        return Result(committed, release, _next(committed), step.plan, True)
-    raise StreamRecError("the control state keeps moving: nothing was changed", next_command="streamrec release status")
+        return _Made(after, step.subject, detail, step.plan)
+
+    state, done = change(store, actor, action, subject, made, now_us, dry_run=dry_run)
+    return Result(state, done.after.release, "" if dry_run else _next(state), done.plan, not dry_run)
 
 
 def _next(state: ControlState) -> str:
