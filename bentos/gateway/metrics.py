@@ -5,6 +5,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from bentos.recommender.metrics import SECONDS, render
+from bentos.recommender.tally import Counts, Level
 
 STATES = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -14,9 +15,9 @@ class GatewayMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         named: dict[str, Any] = {"registry": self.registry, "namespace": "streamrec_gateway"}
-        self.requests = Counter("requests", "HTTP requests by route and status.", ("route", "status"), **named)
+        self.requests = Counts(Counter("requests", "HTTP requests by route and status.", ("route", "status"), **named))
         self.errors = Counter("errors", "Exceptions that nothing expected.", ("where",), **named)
-        self.in_flight = Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named)
+        self.in_flight = Level(Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named))
         self.served = Counter(
             "recommendations", "Answers by assigned and by served variant.", ("assigned", "served"), **named
         )
@@ -51,5 +52,11 @@ class GatewayMetrics:
         )
         self.events = Counter("events", "Events by what became of them.", ("result",), **named)
 
+    def flush(self) -> None:
+        """What requests have counted, for the next scrape."""
+        self.requests.flush()
+        self.in_flight.flush()
+
     def render(self) -> bytes:
+        self.flush()
         return render(self.registry)

@@ -200,6 +200,7 @@ class GatewayRuntime:
     def observe(self) -> None:
         """Set the gauges, for a scrape."""
         metrics, routes = self.metrics, self.routes
+        metrics.flush()
         metrics.shadow_queue.set(self._shadow.waiting)
         metrics.table_bad.set(bool(self._routing.problem or self._table_problem))
         if routes.name:

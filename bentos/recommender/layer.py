@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from bentos.recommender.health import Phase
 from bentos.recommender.http import (
@@ -26,6 +26,7 @@ from bentos.recommender.http import (
     respond_problem,
 )
 from bentos.recommender.request_ids import new_request_id
+from bentos.recommender.tally import Counts, Level
 from contracts.errors import Overloaded, StreamRecError
 
 log = logging.getLogger("streamrec.serving")
@@ -34,8 +35,8 @@ REQUESTS = "/v1/requests/"
 
 
 class LayerMetrics(Protocol):
-    in_flight: Gauge
-    requests: Counter
+    in_flight: Level
+    requests: Counts
     errors: Counter
 
 
@@ -123,7 +124,7 @@ class Layer(Generic[R]):
             if runtime:
                 runtime.metrics.in_flight.set(self._in_flight)
         if runtime:
-            runtime.metrics.requests.labels(route if methods else "unknown", str(status)).inc()
+            runtime.metrics.requests.add(route if methods else "unknown", str(status))
 
     async def _answer(
         self, scope: Scope, receive: Receive, send: "_Sent", runtime: R | None, request_id: str, route: str

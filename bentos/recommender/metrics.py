@@ -6,7 +6,7 @@ for all.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from bentos.recommender.metrics_folder import PREFIX
+from bentos.recommender.tally import Counts, Level, Times
 from contracts.serving import DEGRADATIONS
 from features.registry import REGISTRY
 
@@ -33,22 +34,22 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         named: dict[str, Any] = {"registry": self.registry, "namespace": "streamrec"}
-        self.requests = Counter("requests", "HTTP requests by route and status.", ("route", "status"), **named)
-        self.answers = Counter(
+        self.requests = Counts(Counter("requests", "HTTP requests by route and status.", ("route", "status"), **named))
+        answers = Counter(
             "recommendations",
             "Recommendations by rung of the ladder and by ranker.",
             ("degradation", "ranked_by"),
             **named,
         )
-        self.latency = Histogram(
+        latency = Histogram(
             "recommendation_seconds",
             "From the request's headers to the last byte.",
             ("degradation",),
             buckets=SECONDS,
             **named,
         )
-        self.stages = Histogram("stage_seconds", "Time of each stage.", ("stage",), buckets=SECONDS, **named)
-        self.stale = Counter(
+        stages = Histogram("stage_seconds", "Time of each stage.", ("stage",), buckets=SECONDS, **named)
+        stale = Counter(
             "stale_features",
             "Answers in which a feature stood at its default because its value was past its TTL. `online_store`: the"
             " store did not answer, and all features of the user did.",
@@ -57,7 +58,7 @@ class Metrics:
         )
         self.errors = Counter("errors", "Exceptions that no rung expected.", ("where",), **named)
         self.events = Counter("events", "Events by what became of them.", ("result",), **named)
-        self.in_flight = Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named)
+        self.in_flight = Level(Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named))
         self.queue = Gauge("compute_queue", "Jobs of the compute thread.", multiprocess_mode="livesum", **named)
         self.ranking = Gauge(
             "ranking_process",
@@ -84,27 +85,35 @@ class Metrics:
             **named,
         )
         for degradation in DEGRADATIONS:  # a rate over a series that is not there is no rate
-            self.latency.labels(degradation)
-        # Looked up once: an answer of a service that nobody materialises for has a dozen of them.
-        self._stale = {d.name: self.stale.labels(d.name) for d in REGISTRY if d.ttl_us is not None}
-        self._stale["online_store"] = self.stale.labels("online_store")
+            latency.labels(degradation)
+        for feature in ("online_store", *(d.name for d in REGISTRY if d.ttl_us is not None)):
+            stale.labels(feature)
+        self._answers, self._stale = Counts(answers), Counts(stale)
+        self._latency, self._stages = Times(latency, SECONDS), Times(stages, SECONDS)
 
     def served(
         self,
         degradation: str,
         ranked_by: str,
         seconds: float,
-        stages_ms: "dict[str, float]",
+        stages_ms: Mapping[str, float],
         stale: Sequence[str] = (),
     ) -> None:
         for feature in stale:
-            self._stale[feature].inc()
-        self.answers.labels(degradation, ranked_by).inc()
-        self.latency.labels(degradation).observe(seconds)
+            self._stale.add(feature)
+        self._answers.add(degradation, ranked_by)
+        self._latency.observe(degradation, seconds)
+        observe = self._stages.observe
         for stage, ms in stages_ms.items():
-            self.stages.labels(stage).observe(ms / 1000)
+            observe(stage, ms / 1000)
+
+    def flush(self) -> None:
+        """What requests have counted, for the next scrape."""
+        for tally in (self.requests, self.in_flight, self._answers, self._stale, self._latency, self._stages):
+            tally.flush()
 
     def render(self) -> bytes:
+        self.flush()
         return render(self.registry)
 
 

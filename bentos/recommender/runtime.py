@@ -203,7 +203,7 @@ class Runtime:
         """Off the response path: metrics, exposure, context. The exposure of a gateway's request is the gateway's."""
         slate = answer.slate
         seconds = time.perf_counter() - answer.began
-        self.metrics.served(slate.degradation, slate.ranked_by, seconds, dict(slate.stages_ms), slate.stale)
+        self.metrics.served(slate.degradation, slate.ranked_by, seconds, slate.stages_ms, slate.stale)
         if answer.front is None:
             self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
         if not answer.query.shadow:
@@ -243,6 +243,7 @@ class Runtime:
 
     def observe(self) -> None:
         """Set the gauges, for a scrape."""
+        self.metrics.flush()
         for name, component in self._components().items():
             self.metrics.health.labels(name).set(GAUGE[component.state])
         self.metrics.queue.set(self._compute.waiting)
