@@ -15,6 +15,10 @@ DEGRADATIONS: tuple[Degradation, ...] = (
 # What ordered the candidates. `logistic` and `retrieval` are both the rung `simple_ranking`.
 RankedBy = Literal["dcn", "logistic", "retrieval", "batch", "cached", "popularity"]
 
+# The rung that a request starts at. It may end lower, never higher. `retrieval` is `simple_ranking` without logistic,
+# `lists` is batch → cached → popularity, which needs no compute thread.
+Aim = Literal["full", "simple_ranking", "retrieval", "lists"]
+
 Variant = Literal["champion", "candidate", "control", "fallback"]
 Outcome = Literal["ok", "empty", "refused", "error"]
 

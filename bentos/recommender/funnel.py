@@ -23,7 +23,7 @@ from bentos.recommender.inflight import InFlight
 from bentos.recommender.ladder import Ladder
 from bentos.recommender.lists import Lists
 from bentos.recommender.models import Models
-from bentos.recommender.ranking import Given
+from bentos.recommender.ranking import NOT_ASKED, Given
 from bentos.recommender.remote import Compute, RemoteFallback, RemoteRanking, RemoteRetrieval
 from bentos.recommender.retrieval import Brought
 from bentos.recommender.stages import Stages
@@ -77,6 +77,9 @@ class Funnel:
         flight = InFlight(query)
         began = time.perf_counter()
         whole = query.deadline - began
+        if query.aim == "lists":
+            flight.state = await self._read(flight, store, whole * self.config.store_share)
+            return self._ladder.lowest(flight, "the aim is lists")
         try:
             async with asyncio.timeout(_seconds(whole * (1 - self.config.reserve_share))):
                 slate, kept = await self._serve(flight, store, began, whole)
@@ -118,7 +121,7 @@ class Funnel:
             return await self._on_compute(lambda: self.stages.second_hop(flight, user))
         flight.add(await self._retrieve(self._names(query, needs_session=True), query, user, trace))
         candidates, rows = await self._on_compute(lambda: self._with_rows(flight, user))
-        given = await self._remote_scores(rows, trace)
+        given = await self._remote_scores(rows, query, trace)
         return await self._on_compute(lambda: self.stages.conclude(flight, user, candidates, rows, given))
 
     async def _read(self, flight: InFlight, store: OnlineStore, seconds: float) -> UserState:
@@ -147,7 +150,7 @@ class Funnel:
         finally:
             trace.add("retrieval." + "+".join(names), began, time.perf_counter())
 
-    async def _remote_scores(self, rows: NDArray[np.float32] | None, trace: Trace) -> Given:
+    async def _remote_scores(self, rows: NDArray[np.float32] | None, query: Query, trace: Trace) -> Given:
         """Scores from runners elsewhere, in the order of the chain, until one has answered."""
         given: dict[str, NDArray[np.float32] | str] = {}
         if rows is None:
@@ -157,6 +160,8 @@ class Funnel:
             ("logistic", None if self._remote_fallback is None else self._remote_fallback.light),
         )
         for name, call in calls:
+            if name in NOT_ASKED[query.aim]:
+                continue
             if call is None:
                 if any(scorer.name == name and scorer.ready for scorer in self.stages.scorers):
                     break  # the next in the chain is here
@@ -185,6 +190,8 @@ class Funnel:
 
     def _with_rows(self, flight: InFlight, user: User) -> tuple[Candidates, NDArray[np.float32] | None]:
         candidates = self.stages.union(flight, user)
+        if "logistic" in NOT_ASKED[flight.query.aim]:
+            return candidates, None
         try:
             with flight.trace.stage("rows"):
                 return candidates, self.stages.rows(flight.query, user, candidates)

@@ -9,14 +9,21 @@ from numpy.typing import NDArray
 
 from bentos.recommender.rankers.base import Rows, Scorer
 from bentos.recommender.types import Candidates
-from contracts.serving import RankedBy
+from contracts.serving import Aim, RankedBy
 
 # What a scorer elsewhere said: its scores, or why it gave none.
 Given = Mapping[str, NDArray[np.float32] | str]
+# Scorers that a request which starts lower does not ask.
+NOT_ASKED: Mapping[Aim, frozenset[RankedBy]] = {
+    "full": frozenset(),
+    "simple_ranking": frozenset({"dcn"}),
+    "retrieval": frozenset({"dcn", "logistic"}),
+    "lists": frozenset({"dcn", "logistic"}),
+}
 
 
 def rank(
-    scorers: Sequence[Scorer], candidates: Candidates, rows: Rows, *, given: Given, deadline: float
+    scorers: Sequence[Scorer], candidates: Candidates, rows: Rows, *, given: Given, deadline: float, aim: Aim = "full"
 ) -> tuple[Candidates, RankedBy, list[str]]:
     """Candidates with their scores, best first (ties: retrieval score, then item row), who scored, and notes.
 
@@ -27,6 +34,9 @@ def rank(
     for scorer in scorers:
         last = scorer is scorers[-1]
         try:
+            if scorer.name in NOT_ASKED[aim]:
+                notes.append(f"{scorer.name}: not asked, the aim is {aim}")
+                continue
             if scorer.name in given:
                 said = given[scorer.name]
                 if isinstance(said, str):

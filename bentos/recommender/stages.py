@@ -140,7 +140,9 @@ class Stages:
 
         until = query.deadline if math.isinf(query.deadline) else query.deadline - RANKING_RESERVE_S
         with flight.trace.stage("rank"):
-            ranked, ranked_by, notes = rank(self.scorers, candidates, rows_once, given=given, deadline=until)
+            ranked, ranked_by, notes = rank(
+                self.scorers, candidates, rows_once, given=given, deadline=until, aim=query.aim
+            )
         flight.notes += notes
         return ranked, ranked_by
 

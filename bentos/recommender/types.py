@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.exposures import FeatureUsed
-from contracts.serving import Degradation, RankedBy
+from contracts.serving import Aim, Degradation, RankedBy
 from features.online.base import UserState
 
 
@@ -26,6 +26,7 @@ class Query:
     debug: bool = False
     sources_off: tuple[str, ...] = ()
     shadow: bool = False  # nobody sees the answer: it is not to be remembered
+    aim: Aim = "full"  # the rung to start at: a busy process asks for a cheaper one
 
 
 @dataclass(frozen=True, slots=True)

@@ -411,3 +411,26 @@ def test_a_query_without_a_deadline_has_no_source_budget(models: Models, ask: An
     funnel = Funnel(models, None, config=FunnelConfig(source_budget_ms=0.0))
     assert not funnel.run(ask(deadline=math.inf), state()).notes
     assert len(funnel.run(ask(deadline=time.perf_counter() + 60), state()).notes) == 5
+
+
+@pytest.mark.parametrize(
+    ("aim", "ranked_by"), [("full", "dcn"), ("simple_ranking", "logistic"), ("retrieval", "retrieval")]
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_request_may_start_at_a_cheaper_ranker(
+    aim: Any, ranked_by: str, apart: bool, models: Models, ask: Any
+) -> None:
+    funnel = distributed(models)[0] if apart else Funnel(models, default_rules())
+    slate = serve(funnel, ask(aim=aim), Store(state()))
+    assert (slate.ranked_by, len(slate.item_ids)) == (ranked_by, 20)
+    assert sum("the aim is" in note for note in slate.notes) == {"dcn": 0, "logistic": 1, "retrieval": 2}[ranked_by]
+
+
+def test_a_request_that_starts_at_the_lists_never_waits_for_the_compute_thread(models: Models, ask: Any) -> None:
+    async def never(work: Callable[[], Any]) -> Any:
+        raise AssertionError("asked for the compute thread")
+
+    listed = PrecomputedList(("i8", "i4"), (0.9, 0.8), "s1", "streamrec:1", NOW_US, "all")
+    funnel = Funnel(models, default_rules(), compute=never)
+    assert serve(funnel, ask(aim="lists"), Store(replace(state(), precomputed=listed))).degradation == "batch"
+    assert serve(funnel, ask("nobody", aim="lists")).degradation == "popularity"
