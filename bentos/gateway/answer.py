@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bentos.gateway.breaker import Breaker
 from bentos.gateway.checked import Broken, checked
 from bentos.gateway.last_resort import LastResort
 from bentos.gateway.routes import Assigned, Routes, Step
 from bentos.gateway.upstream import RECOMMENDATIONS, Address, Failed, Upstreams
+from bentos.recommender.breaker import Breaker
 from contracts import front
 from contracts.attempts import AttemptOutcome
 from contracts.http import RecommendationRequest, RecommendationResponse

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from bentos.gateway.breaker import Breaker
+from bentos.recommender.breaker import Breaker
 from contracts.front import FrontOverrides
 from contracts.routing import Pass, RoutingTable, Target
 from contracts.serving import Variant

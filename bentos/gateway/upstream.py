@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bentos.gateway.breaker import Ejection
+from bentos.gateway.ejection import Ejection
 from bentos.gateway.http_client import Client, Dead, Garbled, Reply
 from contracts.routing import Upstream
 

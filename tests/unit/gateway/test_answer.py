@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from bentos.gateway.answer import Answering, Ask
-from bentos.gateway.breaker import Breaker, BreakerPolicy
 from bentos.gateway.http_client import Reply
 from bentos.gateway.last_resort import LastResort, Popular
 from bentos.gateway.records import attempt, exposure
 from bentos.gateway.routes import Alone, Routes
 from bentos.gateway.upstream import Address, Failed, Upstreams
+from bentos.recommender.breaker import Breaker, BreakerPolicy
 from contracts.http import RecommendationRequest, RecommendedItem
 from contracts.routing import ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.rules import RulesDocument

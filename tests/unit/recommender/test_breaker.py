@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bentos.gateway.breaker import Breaker, BreakerPolicy, Ejection, EjectionPolicy
+from bentos.recommender.breaker import DEPENDENCY, Breaker, BreakerPolicy
 
 POLICY = BreakerPolicy(consecutive=3, share=0.5, least=10, window_s=5, open_s=1.0, open_max_s=4.0, probes=2, good=2)
 
@@ -153,17 +153,19 @@ def test_a_target_that_fails_every_request_gets_few_of_them(per_second, phase):
     assert asked <= 5 + 5
 
 
-def test_an_address_is_ejected_after_failures_in_a_row_for_longer_each_time():
-    ejection = Ejection(EjectionPolicy(consecutive=2, base_s=1.0, max_s=2.5))
-    now = 0.0
-    for wait in (1.0, 2.0, 2.5, 2.5):
-        ejection.bad(now)
-        assert not ejection.out(now)
-        ejection.bad(now)
-        assert ejection.out(now + wait - 0.01)
-        now += wait
-        assert not ejection.out(now)
-    ejection.good()
-    ejection.bad(now, dead=True)
-    assert ejection.out(now + 0.99)
-    assert not ejection.out(now + 1.0)
+def test_a_dependency_is_left_alone_for_30_s_after_5_failures_and_three_probes_at_once_ask_it_again():
+    breaker = Breaker(DEPENDENCY)
+    fails(breaker, 4, 100.0)
+    assert breaker.state == "closed"
+    fails(breaker, 1, 100.0)
+    assert breaker.state == "open"
+    assert breaker.allow(129.9) is None
+    probes = [breaker.allow(130.0) for _ in range(4)]
+    assert [p is not None for p in probes] == [True, True, True, False]
+    for permit in probes[:3]:
+        breaker.good(permit, 130.1)
+    assert breaker.state == "closed"
+    fails(breaker, 5, 131.0)
+    breaker.bad(breaker.allow(161.0), 161.0)  # a bad probe: 30 s again, not longer each time
+    assert breaker.allow(190.9) is None
+    assert breaker.allow(191.0) is not None

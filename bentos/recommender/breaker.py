@@ -1,4 +1,4 @@
-"""When to stop asking: a breaker for each target, an ejection for each address. Pure: the clock is an argument.
+"""When to stop asking somebody: a breaker for each dependency. Pure: the clock is an argument.
 
     closed ── too many failures ──► open ── time is up ──► half open ── enough good probes ──► closed
                                      ▲                         │
@@ -28,6 +28,11 @@ class BreakerPolicy:
     open_max_s: float = 5.0
     probes: int = 1
     good: int = 3
+
+
+# For what one serving process depends on: the online store, a ranker, a runner's process, the event log. A Bento of a
+# routing table has a policy of its own (the default): the gateway has another one to ask at once.
+DEPENDENCY = BreakerPolicy(open_s=30.0, open_max_s=30.0, probes=3, good=3)
 
 
 class Breaker:
@@ -116,40 +121,3 @@ class Breaker:
         while buckets[0][0] <= buckets[-1][0] - self._policy.window_s:
             buckets.popleft()
         return sum(b[1] for b in buckets), sum(b[2] for b in buckets)
-
-
-@dataclass(frozen=True, slots=True)
-class EjectionPolicy:
-    """An address is left out after `consecutive` failures in a row, or one refused connection, for `base_s` times the
-    number of ejections in a row, at most `max_s`."""
-
-    consecutive: int = 3
-    base_s: float = 1.0
-    max_s: float = 10.0
-
-
-class Ejection:
-    """Of one address. Which of all are left out is the caller's to say: never the last one."""
-
-    __slots__ = ("_bad_in_a_row", "_policy", "_times", "until")
-
-    def __init__(self, policy: EjectionPolicy = EjectionPolicy()) -> None:
-        self._policy = policy
-        self._bad_in_a_row = 0
-        self._times = 0
-        self.until = 0.0
-
-    def out(self, now: float) -> bool:
-        return now < self.until
-
-    def good(self) -> None:
-        self._bad_in_a_row = self._times = 0
-        self.until = 0.0
-
-    def bad(self, now: float, *, dead: bool = False) -> None:
-        """dead: nobody listens there, one is enough."""
-        self._bad_in_a_row += 1
-        if (dead or self._bad_in_a_row >= self._policy.consecutive) and not self.out(now):
-            self._times += 1
-            self._bad_in_a_row = 0
-            self.until = now + min(self._policy.base_s * self._times, self._policy.max_s)
