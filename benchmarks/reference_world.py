@@ -4,7 +4,6 @@ Shapes: N items, U users, D = 128, G graph dimensions, C categories.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
@@ -15,17 +14,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.reference_ranker import SMALL, RankerShape, reference_dcn, sample_rows
 from contracts.catalogue import Catalogue
 from contracts.ids import IdIndex
 from contracts.serving import EMBEDDING_DIM, HISTORY_LENGTH
 from features.ranking import row_schema
 from features.registry import REGISTRY
 from registry.artifacts import Kind, catalogue_hash, seal
+from training.models.dcn_graph import plain_graph
 
 NOW_US = 1_700_000_000_000_000
 DAY_US = 86_400_000_000
 COUNTRIES = ("DE", "FR", "GB")
 DEVICES = ("ios", "android", "web")
+CALIBRATION_USERS = 16
 
 
 def user_id(row: int) -> str:
@@ -45,13 +47,14 @@ def write_world(
     creators: int = 40,
     graph_dim: int = 32,
     seen_per_user: int = 8,
-    hidden: Sequence[int] = (32,),
+    ranker: RankerShape = SMALL,
     seed: int = 7,
 ) -> dict[Kind, Path]:
     """Write `folder`/retrieval, /ranking and /fallback; returns them by kind.
 
     About 2 % of the items are flagged, 5 % promoted, 2 % published in the last 24 h and 1 % not yet published at
-    `NOW_US`, the fixed clock of the bundles. hidden: widths of the ranker's layers (its cost).
+    `NOW_US`, the fixed clock of the bundles. ranker: the size of its layers; `reference_ranker.REFERENCE` is the one
+    of the reference workload.
     """
     rng = np.random.default_rng(seed)
     catalogue = _catalogue(rng, items, categories, creators)
@@ -69,7 +72,7 @@ def write_world(
         path.mkdir(parents=True)
     params = _retrieval(rng, folders["retrieval"], catalogue, users, graph_dim, seen_per_user)
     seal(folders["retrieval"], kind="retrieval", params=params, **fields)
-    _ranking(rng, folders["ranking"], catalogue, hidden)
+    _ranking(folders["ranking"], folders["retrieval"], catalogue, ranker, seed)
     seal(folders["ranking"], kind="ranking", **fields)
     _fallback(rng, folders["fallback"], catalogue)
     seal(folders["fallback"], kind="fallback", **fields)
@@ -204,31 +207,12 @@ def _two_tower(
     return _model("two_tower", nodes, inputs, outputs, tables)
 
 
-def _ranking(rng: np.random.Generator, folder: Path, catalogue: Catalogue, hidden: Sequence[int]) -> None:
-    """A multilayer perceptron over standardised rows: the shape of a ranker's work, not its wisdom."""
+def _ranking(folder: Path, retrieval: Path, catalogue: Catalogue, shape: RankerShape, seed: int) -> None:
+    """A DCN-V2 with seeded weights: the shape of a ranker's work, not its wisdom."""
     schema = row_schema(catalogue)
     (folder / "schema.json").write_bytes(msgspec.json.encode(schema))
-    width = len(schema.columns)
-    scale = np.array([1.0 if column.kind == "dense" else 1.0 / column.size for column in schema.columns])
-    tables: dict[str, NDArray[np.generic]] = {"scale": scale.astype(np.float32)}
-    nodes = [helper.make_node("Mul", ["rows", "scale"], ["x0"])]
-    for layer, size in enumerate(hidden):
-        tables[f"w{layer}"] = (rng.standard_normal((width, size)) / np.sqrt(width)).astype(np.float32)
-        nodes += [
-            helper.make_node("MatMul", [f"x{layer}", f"w{layer}"], [f"h{layer}"]),
-            helper.make_node("Relu", [f"h{layer}"], [f"x{layer + 1}"]),
-        ]
-        width = size
-    tables["out"] = (rng.standard_normal((width, 1)) / np.sqrt(width)).astype(np.float32)
-    tables["axes"] = np.array([1], np.int64)
-    nodes += [
-        helper.make_node("MatMul", [f"x{len(hidden)}", "out"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["probability"]),
-        helper.make_node("Squeeze", ["probability", "axes"], ["score"]),
-    ]
-    inputs = [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["R", len(schema.columns)])]
-    outputs = [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["R"])]
-    onnx.save(_model("dcn", nodes, inputs, outputs, tables), str(folder / "dcn.onnx"))
+    weights = reference_dcn(shape, schema, sample_rows(retrieval, CALIBRATION_USERS, seed), seed)
+    onnx.save(plain_graph(weights), str(folder / "dcn.onnx"))
 
 
 def _fallback(rng: np.random.Generator, folder: Path, catalogue: Catalogue) -> None:
