@@ -12,8 +12,9 @@ from bentos.recommender.filtering import keep_allowed
 from bentos.recommender.inflight import InFlight
 from bentos.recommender.lists import Lists, followed_by
 from bentos.recommender.merge import merge
+from bentos.recommender.popular import Popular
 from bentos.recommender.stages import Stages
-from bentos.recommender.types import Candidates, Query, Slate, User
+from bentos.recommender.types import Candidates, Slate, User
 from contracts.errors import Overloaded
 from contracts.serving import RankedBy
 from features.online.base import UserState
@@ -25,6 +26,7 @@ class Ladder:
     def __init__(self, stages: Stages, lists: Lists) -> None:
         self._stages = stages
         self._lists = lists
+        self._popular = Popular(stages, lists)
 
     def lowest(self, failed: InFlight, why: str) -> Slate:
         """batch → cached → popularity: the first that has anything to show.
@@ -46,12 +48,13 @@ class Ladder:
         rungs: tuple[tuple[RankedBy, Callable[[], Candidates | None]], ...] = (
             ("batch", lambda: self._batch(state)),
             ("cached", lambda: self._lists.cached(query.user_id)),
-            ("popularity", lambda: self._popular(query, user)),
+            ("popularity", lambda: self._popular.candidates(query, user)),
         )
         for name, listed in rungs:
             try:
                 with flight.trace.stage(f"ladder.{name}"):
-                    slate = self._from_list(flight, user, name, listed())
+                    slate = self._popular.slate(flight, user) if name == "popularity" else None
+                    slate = slate or self._from_list(flight, user, name, listed())
             except Exception as error:
                 notes.append(f"{name}: {error!r}")
                 continue
@@ -70,7 +73,10 @@ class Ladder:
         """
         user = self._stages.hydrate.known(flight.query)
         with flight.trace.stage("ladder.popularity"):
-            slate = self._from_list(flight, user, "popularity", self._popular(flight.query, user))
+            slate = self._popular.slate(flight, user)
+            if slate is None:
+                listed = self._popular.candidates(flight.query, user)
+                slate = self._from_list(flight, user, "popularity", listed)
         if slate is None:
             raise Overloaded("there is no popularity list")
         return slate
@@ -78,16 +84,6 @@ class Ladder:
     def _batch(self, state: UserState | None) -> Candidates | None:
         listed = None if state is None else state.precomputed
         return None if listed is None else self._lists.batch(listed)
-
-    def _popular(self, query: Query, user: User) -> Candidates:
-        """At least k allowed items where there are so many; reads no further into the list than that asks for."""
-        n = 2 * (query.k + len(query.exclude) + len(user.seen)) + 100
-        while True:
-            listed = self._lists.popularity(query, n)
-            allowed = keep_allowed(self._stages.filters, query, user, listed)[0]
-            if len(allowed) >= query.k or len(listed) < n:
-                return listed
-            n *= 8
 
     def _from_list(self, flight: InFlight, user: User, ranked_by: RankedBy, listed: Candidates | None) -> Slate | None:
         """None: there is no such list, or nothing of it may be shown. A short one is filled from popularity."""
@@ -99,7 +95,7 @@ class Ladder:
         if not len(allowed):
             return None
         if len(allowed) < query.k and ranked_by != "popularity":
-            more = keep_allowed(self._stages.filters, query, user, self._popular(query, user))[0]
+            more = keep_allowed(self._stages.filters, query, user, self._popular.candidates(query, user))[0]
             allowed = followed_by(allowed, more)
         # Lists of the batch and cached rungs had their promotion when they were made.
         rerankers = [r for r in self._stages.rerankers if r.name != "promote" or ranked_by == "popularity"]

@@ -41,6 +41,11 @@ class Lists:
     def cached(self, user_id: str) -> Candidates | None:
         return self._last.get(user_id)
 
+    def country(self, query: Query) -> str:
+        """Whose list the request gets; empty: that of all."""
+        country = query.context.get("country", "")
+        return country if country in self._by_country else ""
+
     def popularity(self, query: Query, n: int) -> Candidates:
         """The first `n` of the request's country, then of all."""
         local = self._by_country.get(query.context.get("country", ""))

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.recommender.filters.base import among
 from bentos.recommender.types import Candidates, Query, User
 
 
@@ -12,4 +13,4 @@ class Excluded:
     def keep(self, query: Query, user: User, candidates: Candidates) -> NDArray[np.bool_]:
         if not len(query.exclude):
             return np.ones(len(candidates), np.bool_)
-        return ~np.isin(candidates.items, query.exclude)
+        return ~among(candidates.items, query.exclude)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.recommender.filters.base import among
 from bentos.recommender.types import Candidates, Query, User
 from contracts.rules import RulesDocument
 
@@ -16,4 +17,4 @@ class Seen:
     def keep(self, query: Query, user: User, candidates: Candidates) -> NDArray[np.bool_]:
         if not self._suppress or not len(user.seen):
             return np.ones(len(candidates), np.bool_)
-        return ~np.isin(candidates.items, user.seen)
+        return ~among(candidates.items, user.seen)
