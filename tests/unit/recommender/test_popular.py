@@ -32,7 +32,7 @@ def test_what_is_made_ahead_is_what_would_be_chosen_for_each_user(models: Models
     ahead = 0
     popular_rows = np.array(chosen(funnel, ask("u0", k=60)).item_ids)
 
-    @settings(max_examples=60)
+    @settings(max_examples=100)
     @given(
         user=st.integers(0, 29),
         k=st.sampled_from([1, 5, 20, 50]),
