@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import DataError
 from contracts.serving import EMBEDDING_DIM
+from features.decayed import Decayed
 from features.materialize import item_snapshot, stored_features
 from features.offline import items, users
 from features.offline.join import as_of_join
@@ -32,7 +33,7 @@ from features.offline.log import Log, open_log
 from features.offline.states import states
 from features.online.base import Interaction, OnlineStore, Stamped, UserState
 from features.resolve import resolve, resolve_items
-from features.streaming import Decayed, positive_weight
+from features.streaming import positive_weight
 
 DAY_US = items.DAY_US
 FAILED_RUNS = 0.2  # share of daily materialisations that do not happen

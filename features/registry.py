@@ -16,6 +16,8 @@ POPULARITY_HALF_LIVES_D = {
 }
 TRENDING_HALF_LIFE_H = 12.0
 PREFERENCE_HALF_LIFE_D = 30.0
+CTR_PRIOR = 20.0  # impressions
+COMPLETION_PRIOR = 5.0  # views
 
 
 class Registry:

@@ -6,11 +6,12 @@ event, both descending by code point.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from contracts.dataset import DatasetConfig
+from contracts.events import Event
 from contracts.serving import HISTORY_LENGTH
 from features.online.base import Interaction
+from features.sessions import Session, add_event
 
 # An impression is what the service did, not what the user did.
 IMPRESSION = "impression"
@@ -40,22 +41,13 @@ def push(last: tuple[Interaction, ...], new: Interaction) -> tuple[Interaction, 
     return merge_last(last, (new,))
 
 
-@dataclass(frozen=True, slots=True)
-class Decayed:
-    """An exponentially decayed sum: `value` as it stood at `timestamp_us`."""
-
-    value: float = 0.0
-    timestamp_us: int = 0
-
-    def at(self, now_us: int, half_life_us: float) -> float:
-        return self.value * 2.0 ** (-(now_us - self.timestamp_us) / half_life_us)
-
-    def add(self, weight: float, at_us: int, half_life_us: float) -> "Decayed":
-        """Add `weight` that fell at `at_us`; a late one is decayed to the state's own time."""
-        if at_us >= self.timestamp_us:
-            return Decayed(self.at(at_us, half_life_us) + weight, at_us)
-        late = weight * 2.0 ** (-(self.timestamp_us - at_us) / half_life_us)
-        return Decayed(self.value + late, self.timestamp_us)
+def fold(
+    last: tuple[Interaction, ...], sessions: tuple[Session, ...], event: Event, skip: frozenset[str]
+) -> tuple[tuple[Interaction, ...], tuple[Session, ...]]:
+    """One event more for its user. skip: names of events that are no interactions; a session has them all the same."""
+    if event.event not in skip:
+        last = push(last, Interaction(event.item_id, event.event, event.timestamp_us))
+    return last, add_event(sessions, event.timestamp_us)
 
 
 def positive_weight(config: DatasetConfig, event: str, value: float | None) -> float:
@@ -66,3 +58,9 @@ def positive_weight(config: DatasetConfig, event: str, value: float | None) -> f
         ):
             return positive.weight
     return 0.0
+
+
+def click_event(config: DatasetConfig) -> str:
+    """What counts as a click for the click-through rate: `click` where it is a positive, else the first positive."""
+    names = [p.event for p in config.positives]
+    return "click" if "click" in names else names[0]

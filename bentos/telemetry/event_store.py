@@ -8,12 +8,14 @@ from pathlib import Path
 
 from contracts.errors import Unreachable
 from contracts.events import Event
+from features.item_counts import HOUR_US
 from features.online.base import Interaction
 from features.online.streaming import (
     EVENTS_DB,
     advance_watermark,
-    apply_interactions,
+    apply_events,
     create_streaming_tables,
+    forget_counts,
     make_private,
 )
 from features.streaming import impression_events
@@ -54,6 +56,7 @@ class EventStore:
 
     def __init__(self, home: Path, *, not_interactions: frozenset[str] | None = None) -> None:
         self._path = home / EVENTS_DB
+        self._forget_us = 0
         self._skip = impression_events() if not_interactions is None else not_interactions
         try:
             make_private(self._path)
@@ -75,7 +78,7 @@ class EventStore:
         """
         db = self._db
         counts: list[tuple[int, int]] = []
-        interactions: list[tuple[str, Interaction]] = []
+        new: list[Event] = []
         try:
             db.execute("BEGIN IMMEDIATE")
             for batch in batches:
@@ -84,10 +87,9 @@ class EventStore:
                     # rowcount of a skipped insert is 0: that is how a duplicate shows, also one within the batch
                     if db.execute(_INSERT, _row(e)).rowcount:
                         accepted += 1
-                        if e.event not in self._skip:
-                            interactions.append((e.user_id, Interaction(e.item_id, e.event, e.timestamp_us)))
+                        new.append(e)
                 counts.append((accepted, len(batch) - accepted))
-            apply_interactions(db, interactions)
+            apply_events(db, new, self._skip)
             db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
@@ -106,9 +108,13 @@ class EventStore:
                 self._db.execute("ROLLBACK")
 
     def advance(self, now_us: int) -> None:
-        """Tell the features' readers that the stream is whole up to `now_us`, though no event came."""
+        """Tell the features' readers that the stream is whole up to `now_us`, though no event came. Once an hour,
+        forget what is in no window any more."""
         try:
             advance_watermark(self._db, now_us)
+            if now_us >= self._forget_us:
+                forget_counts(self._db, now_us)
+                self._forget_us = now_us + HOUR_US
         except sqlite3.Error as error:
             raise Unreachable(f"event store {self._path}: {error}") from error
 

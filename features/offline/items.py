@@ -13,12 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.offline.log import Log, open_log
-from features.registry import POPULARITY_HALF_LIVES_D, REGISTRY, TRENDING_HALF_LIFE_H
+from features.registry import (
+    COMPLETION_PRIOR,
+    CTR_PRIOR,
+    POPULARITY_HALF_LIVES_D,
+    REGISTRY,
+    TRENDING_HALF_LIFE_H,
+)
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
-CTR_PRIOR = 20.0  # impressions
-COMPLETION_PRIOR = 5.0  # views
 HALF_LIVES_US = {name: days * DAY_US for name, days in POPULARITY_HALF_LIVES_D.items()} | {
     "item_trending_score": TRENDING_HALF_LIFE_H * HOUR_US
 }

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from contracts.dataset import INTERACTIONS, ITEMS, DatasetConfig
 from contracts.errors import DataError, NotFound
-from features.streaming import impression_events
+from features.streaming import click_event, impression_events
 
 # What a broken file causes; everything else is a mistake of ours and keeps its traceback.
 _DATA_ERRORS = (
@@ -154,12 +154,6 @@ def _keep(db: duckdb.DuckDBPyConnection, user_ids: Sequence[str] | None, item_id
             db.execute(f"CREATE TEMP TABLE few_{column} AS FROM {source} SEMI JOIN chosen USING ({column})")
             source = f"few_{column}"
     return source
-
-
-def click_event(config: DatasetConfig) -> str:
-    """What counts as a click for the click-through rate: `click` where it is a positive, else the first positive."""
-    names = [p.event for p in config.positives]
-    return "click" if "click" in names else names[0]
 
 
 def _weight(config: DatasetConfig, value: str) -> str:

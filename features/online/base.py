@@ -7,6 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.events import Event
+from features.item_counts import ItemCounts
+from features.sessions import Session
+
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
@@ -40,6 +44,7 @@ class UserState:
     """Everything the store knows of one user. `last`: at most 10, newest first.
 
     watermark_us: the moment up to which the stream behind `last` is known to be whole; None: nobody has said so.
+    session: the newest one, which may be over (`Session.open_at`); None: no event was streamed.
     """
 
     user_id: str
@@ -47,6 +52,7 @@ class UserState:
     last: tuple[Interaction, ...] = ()
     precomputed: PrecomputedList | None = None
     watermark_us: int | None = None
+    session: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,27 @@ class OnlineStore(Protocol):
         ...
 
     def append_interactions(self, rows: Sequence[tuple[str, Interaction]]) -> None:
-        """Streaming update of `last`: kept newest first, cut to 10, each (item, event, time) once."""
+        """Update of `last` alone, for replays of a data set: newest first, cut to 10, each (item, event, time) once."""
+        ...
+
+    def position(self, log: str) -> str:
+        """How far this store has taken in that event log; empty: nothing of it yet."""
+        ...
+
+    def take_in(self, log: str, events: Sequence[Event], *, after: str, to: str) -> bool:
+        """Fold what `log` holds between two positions into every streaming feature, and move the position, in one step.
+
+        So an event counts once, however often it is offered. False: the position is not `after` any more, since
+        another process was faster; nothing has changed.
+        """
+        ...
+
+    def read_item_counts(self, now_us: int) -> ItemCounts:
+        """What was done with each item lately. A pass over all of it: for the background."""
+        ...
+
+    def forget_counts(self, now_us: int) -> None:
+        """Remove counts that are in no window any more."""
         ...
 
     def advance_watermark(self, until_us: int) -> None:

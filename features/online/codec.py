@@ -17,6 +17,7 @@ from contracts.serving import EMBEDDING_DIM, HISTORY_LENGTH
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
 from features.registry import REGISTRY
 from features.resolve import LAST_10
+from features.sessions import Session
 from features.streaming import merge_last
 
 
@@ -49,6 +50,7 @@ _decode_float = msgspec.msgpack.Decoder(float).decode
 _decode_bytes = msgspec.msgpack.Decoder(bytes).decode
 _decode_weights = msgspec.msgpack.Decoder(dict[str, float]).decode
 _decode_interactions = msgspec.msgpack.Decoder(list[tuple[str, str, int]]).decode
+_decode_sessions = msgspec.msgpack.Decoder(tuple[Session, ...]).decode
 _decode_row = msgspec.msgpack.Decoder(dict[str, tuple[int, msgspec.Raw]]).decode
 _decode_list = msgspec.msgpack.Decoder(_StoredList).decode
 _decode_snapshot = msgspec.msgpack.Decoder(_StoredSnapshot).decode
@@ -115,6 +117,21 @@ def decode_interactions(raw: bytes) -> tuple[Interaction, ...]:
     return tuple(Interaction(*row) for row in _decode_interactions(raw)[:HISTORY_LENGTH])
 
 
+def encode_sessions(sessions: Iterable[Session]) -> bytes:
+    return _encode(list(sessions))
+
+
+def sessions_of(raw: bytes | None, corrupt: Counter[str]) -> tuple[Session, ...]:
+    """Newest first; none where there are none or they cannot be read."""
+    if raw is None:
+        return ()
+    try:
+        return _decode_sessions(raw)
+    except _UNREADABLE:
+        corrupt["sessions"] += 1
+        return ()
+
+
 def encode_row(features: Mapping[str, tuple[int, bytes]]) -> bytes:
     """A user's features in one blob: name → (timestamp, encoded value)."""
     return _encode({name: (at, msgspec.Raw(raw)) for name, (at, raw) in features.items()})
@@ -160,6 +177,7 @@ def user_state(
     precomputed: bytes | None,
     watermark_us: int | None,
     corrupt: Counter[str],
+    sessions: bytes | None = None,
 ) -> UserState:
     """Put the parts of one read together. Features that the registry does not know are of another version: left out."""
     batch: dict[str, Stamped] = {}
@@ -178,7 +196,8 @@ def user_state(
         else:
             batch[name] = Stamped(value, at)
     made = None if precomputed is None else decode_list(precomputed, corrupt)
-    return UserState(user_id, batch, last, made, watermark_us)
+    streamed_sessions = sessions_of(sessions, corrupt)
+    return UserState(user_id, batch, last, made, watermark_us, streamed_sessions[0] if streamed_sessions else None)
 
 
 def encode_snapshot(snapshot: ItemSnapshot) -> bytes:

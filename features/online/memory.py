@@ -4,9 +4,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from contracts.errors import Unreachable
+from contracts.events import Event
+from features.decayed import Decayed
+from features.item_counts import (
+    HOUR_US,
+    KEEP_DECAYED_US,
+    KEEP_HOURS,
+    Count,
+    ItemCounts,
+    Key,
+    count_events,
+    decay,
+    item_counts,
+    window,
+)
 from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
-from features.streaming import push
+from features.sessions import Session
+from features.streaming import fold, impression_events, push
 
 
 class MemoryStore:
@@ -20,6 +35,10 @@ class MemoryStore:
         self._lists: dict[str, bytes] = {}
         self._snapshot: bytes | None = None
         self._watermark: int | None = None
+        self._sessions: dict[str, tuple[Session, ...]] = {}
+        self._positions: dict[str, str] = {}
+        self._hours: dict[tuple[int, Key], Count] = {}
+        self._decayed: dict[Key, Decayed] = {}
 
     async def read_user(self, user_id: str) -> UserState:
         self._reach()
@@ -30,6 +49,7 @@ class MemoryStore:
             self._lists.get(user_id),
             self._watermark,
             self.corrupt,
+            codec.encode_sessions(self._sessions.get(user_id, ())),
         )
 
     def write_users(self, rows: Mapping[str, Mapping[str, Stamped]]) -> None:
@@ -44,6 +64,42 @@ class MemoryStore:
             self._last[user_id] = push(self._last.get(user_id, ()), interaction)
         if rows:
             self.advance_watermark(max(i.timestamp_us for _, i in rows))
+
+    def position(self, log: str) -> str:
+        self._reach()
+        return self._positions.get(log, "")
+
+    def take_in(self, log: str, events: Sequence[Event], *, after: str, to: str) -> bool:
+        if self.position(log) != after:
+            return False
+        skip = impression_events()
+        for e in events:
+            both = self._last.get(e.user_id, ()), self._sessions.get(e.user_id, ())
+            self._last[e.user_id], self._sessions[e.user_id] = fold(*both, e, skip)
+        new = count_events(events)
+        for at, count in new.hours.items():
+            self._hours[at] = count.plus(self._hours[at]) if at in self._hours else count
+        for key, moments in new.decays.items():
+            self._decayed[key] = decay(self._decayed.get(key, Decayed()), moments)
+        if events:
+            self.advance_watermark(max(e.timestamp_us for e in events))
+        self._positions[log] = to
+        return True
+
+    def read_item_counts(self, now_us: int) -> ItemCounts:
+        self._reach()
+        first, last = window(now_us)
+        week: dict[Key, Count] = {}
+        for (hour, key), count in self._hours.items():
+            if first <= hour <= last:
+                week[key] = count.plus(week[key]) if key in week else count
+        return item_counts(now_us, self._decayed, week)
+
+    def forget_counts(self, now_us: int) -> None:
+        self._reach()
+        oldest = now_us // HOUR_US - KEEP_HOURS
+        self._hours = {at: count for at, count in self._hours.items() if at[0] >= oldest}
+        self._decayed = {k: d for k, d in self._decayed.items() if d.timestamp_us >= now_us - KEEP_DECAYED_US}
 
     def advance_watermark(self, until_us: int) -> None:
         self._reach()

@@ -5,10 +5,15 @@ sr:last:{id}    sorted set by time of `item NUL event NUL time`; ties fall in th
 sr:lists        hash, user → precomputed list. A new set is written beside it and renamed over it: one step
 sr:items        hash: version, snapshot
 sr:watermark    until when the stream is whole
+sr:session:{id} the user's sessions; forgotten 30 days after the last
+sr:positions    hash, event log → how far this store has taken it in
+sr:decayed      hash, `item NUL event NUL grade` → accumulator of the trending score
+sr:hours:{hour} hash, the same with `n`, `v` or `s` behind it → count; each expires after its window
 """
 
 import asyncio
 import os
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,16 +25,35 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 
 from contracts.errors import Unreachable, UsageError
+from contracts.events import Event
 from contracts.serving import HISTORY_LENGTH
+from features.decayed import Decayed
+from features.item_counts import (
+    HOUR_US,
+    KEEP_DECAYED_US,
+    KEEP_HOURS,
+    Count,
+    ItemCounts,
+    Key,
+    count_events,
+    decay,
+    item_counts,
+    window,
+)
 from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
 from features.online.url import without_secrets
+from features.sessions import Session, add_event
+from features.streaming import impression_events
 
 _STAMP = 20  # digits
 _BATCH = 500  # users a pipeline
+_SCAN = 5_000  # fields an HSCAN
+_SESSION_S = 30 * 86_400
+_ACCUMULATOR = struct.Struct("<dq")  # value, microseconds
 # KEYS[1]: a user's hash; ARGV: feature, stamped value, … An older stamp never overwrites a newer one.
 _MERGE = """
 for i = 1, #ARGV, 2 do
@@ -42,6 +66,12 @@ end
 _RAISE = """
 local old = redis.call('GET', KEYS[1])
 if not old or tonumber(old) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+"""
+# KEYS[1]: accumulators; ARGV: field, the value it had, … One that has changed since is not removed.
+_FORGET = """
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
+end
 """
 
 
@@ -84,7 +114,8 @@ class RedisStore:
                 pipe.zrange(self._key(b"last:" + user), 0, HISTORY_LENGTH - 1, desc=True)
                 pipe.hget(self._name("lists"), user)
                 pipe.get(self._name("watermark"))
-                features, members, precomputed, watermark = await pipe.execute()
+                pipe.get(self._key(b"session:" + user))
+                features, members, precomputed, watermark, sessions = await pipe.execute()
         return codec.user_state(
             user_id,
             dict(self._stamped(features)),
@@ -92,6 +123,7 @@ class RedisStore:
             precomputed,
             int(watermark) if watermark and watermark.isdigit() else None,
             self.corrupt,
+            sessions,
         )
 
     def write_users(self, rows: Mapping[str, Mapping[str, Stamped]]) -> None:
@@ -115,19 +147,75 @@ class RedisStore:
                     pipe.execute()
 
     def append_interactions(self, rows: Sequence[tuple[str, Interaction]]) -> None:
-        if not rows:
-            return
-        members: dict[str, dict[bytes, int]] = {}
-        for user_id, i in rows:
-            member = f"{i.item_id}\0{i.event}\0{i.timestamp_us}".encode()
-            members.setdefault(user_id, {})[member] = i.timestamp_us
+        if rows:
+            with self._reaching(), self._sync.pipeline(transaction=True) as pipe:
+                self._add_last(pipe, rows)
+                pipe.eval(_RAISE, 1, self._name("watermark"), max(i.timestamp_us for _, i in rows))
+                pipe.execute()
+
+    def position(self, log: str) -> str:
+        with self._reaching():
+            found: Any = self._sync.hget(self._name("positions"), log)
+        return found.decode() if found else ""
+
+    def take_in(self, log: str, events: Sequence[Event], *, after: str, to: str) -> bool:
+        """Read, fold, and write in one MULTI that holds only while no position has moved: whoever changes what was read
+        moves one."""
+        skip = impression_events()
+        rows = [(e.user_id, Interaction(e.item_id, e.event, e.timestamp_us)) for e in events if e.event not in skip]
+        new = count_events(events)
         with self._reaching(), self._sync.pipeline(transaction=True) as pipe:
-            for user_id, new in members.items():
-                key = self._key(b"last:" + user_id.encode())
-                pipe.zadd(key, new)
-                pipe.zremrangebyrank(key, 0, -HISTORY_LENGTH - 1)
-            pipe.eval(_RAISE, 1, self._name("watermark"), max(i.timestamp_us for _, i in rows))
-            pipe.execute()
+            while True:
+                pipe.watch(self._name("positions"))  # type: ignore[no-untyped-call]
+                found: Any = pipe.hget(self._name("positions"), log)
+                if (found.decode() if found else "") != after:
+                    return False
+                sessions = self._sessions_with(events)
+                decayed = self._decayed_with(new.decays)
+                pipe.multi()
+                self._add_last(pipe, rows)
+                for key, folded in sessions.items():
+                    pipe.set(key, codec.encode_sessions(folded), ex=_SESSION_S)
+                if decayed:
+                    pipe.hset(self._name("decayed"), mapping=decayed)
+                self._add_hours(pipe, new.hours)
+                if events:
+                    pipe.eval(_RAISE, 1, self._name("watermark"), max(e.timestamp_us for e in events))
+                pipe.hset(self._name("positions"), log, to)
+                try:
+                    pipe.execute()
+                except WatchError:
+                    continue
+                return True
+
+    def read_item_counts(self, now_us: int) -> ItemCounts:
+        decayed: dict[Key, Decayed] = {}
+        week: dict[Key, Count] = {}
+        first, last = window(now_us)
+        with self._reaching():
+            for field, value in self._sync.hscan_iter(self._name("decayed"), count=_SCAN):
+                if (key := self._item_key(field)) and len(value) == _ACCUMULATOR.size:
+                    decayed[key] = Decayed(*_ACCUMULATOR.unpack(value))
+            for hour in range(first, last + 1):
+                counts: dict[Key, dict[str, int]] = {}
+                for field, value in self._sync.hscan_iter(self._name(f"hours:{hour}"), count=_SCAN):
+                    if key := self._item_key(field[:-2]):
+                        counts.setdefault(key, {})[chr(field[-1])] = int(value)
+                for key, c in counts.items():
+                    count = Count(c.get("n", 0), c.get("v", 0), c.get("s", 0))
+                    week[key] = count.plus(week[key]) if key in week else count
+        return item_counts(now_us, decayed, week)
+
+    def forget_counts(self, now_us: int) -> None:
+        """The accumulators; hours expire by themselves."""
+        with self._reaching():
+            key = self._name("decayed")
+            old: list[bytes] = []
+            for field, value in self._sync.hscan_iter(key, count=_SCAN):
+                if len(value) != _ACCUMULATOR.size or _ACCUMULATOR.unpack(value)[1] < now_us - KEEP_DECAYED_US:
+                    old += field, value
+            for at in range(0, len(old), _SCAN):
+                self._sync.eval(_FORGET, 1, key, *old[at : at + _SCAN])
 
     def advance_watermark(self, until_us: int) -> None:
         with self._reaching():
@@ -188,6 +276,54 @@ class RedisStore:
             self._loop = loop
         return self._client
 
+    def _add_last(self, pipe: Any, rows: Sequence[tuple[str, Interaction]]) -> None:
+        members: dict[str, dict[bytes, int]] = {}
+        for user_id, i in rows:
+            member = f"{i.item_id}\0{i.event}\0{i.timestamp_us}".encode()
+            members.setdefault(user_id, {})[member] = i.timestamp_us
+        for user_id, new in members.items():
+            key = self._key(b"last:" + user_id.encode())
+            pipe.zadd(key, new)
+            pipe.zremrangebyrank(key, 0, -HISTORY_LENGTH - 1)
+
+    def _sessions_with(self, events: Sequence[Event]) -> dict[bytes, tuple[Session, ...]]:
+        """Key → the sessions of a user with these events among them."""
+        keys = list(dict.fromkeys(self._key(b"session:" + e.user_id.encode()) for e in events))
+        found: Any = self._sync.mget(keys) if keys else []
+        sessions = {key: codec.sessions_of(raw, self.corrupt) for key, raw in zip(keys, found, strict=True)}
+        for e in events:
+            key = self._key(b"session:" + e.user_id.encode())
+            sessions[key] = add_event(sessions[key], e.timestamp_us)
+        return sessions
+
+    def _decayed_with(self, decays: Mapping[Key, Sequence[int]]) -> dict[Any, Any]:
+        """Field → the accumulator with these moments added."""
+        fields = [_field(key) for key in decays]
+        found: Any = self._sync.hmget(self._name("decayed"), fields) if fields else []
+        out: dict[Any, Any] = {}
+        for field, raw, moments in zip(fields, found, decays.values(), strict=True):
+            known = raw is not None and len(raw) == _ACCUMULATOR.size
+            state = decay(Decayed(*_ACCUMULATOR.unpack(raw)) if known else Decayed(), moments)
+            out[field] = _ACCUMULATOR.pack(state.value, state.timestamp_us)
+        return out
+
+    def _add_hours(self, pipe: Any, hours: Mapping[tuple[int, Key], Count]) -> None:
+        for (hour, key), count in hours.items():
+            name, field = self._name(f"hours:{hour}"), _field(key)
+            for letter, number in ((b"\0n", count.n), (b"\0v", count.valued), (b"\0s", count.share_nano)):
+                if number:
+                    pipe.hincrby(name, field + letter, number)
+        for hour in {hour for hour, _ in hours}:
+            pipe.expireat(self._name(f"hours:{hour}"), (hour + KEEP_HOURS + 1) * (HOUR_US // 1_000_000))
+
+    def _item_key(self, field: bytes) -> Key | None:
+        try:
+            item_id, event, grade = field.decode().split("\0")
+            return Key(item_id, event, int(grade))
+        except ValueError:
+            self.corrupt["item counts"] += 1
+            return None
+
     def _name(self, name: str) -> str:
         return self._prefix + name
 
@@ -219,6 +355,10 @@ class RedisStore:
             raise Unreachable(
                 f"Redis at {shown} does not answer: {error}", next_command=_ask_by_hand(self._url)
             ) from error
+
+
+def _field(key: Key) -> bytes:
+    return f"{key.item_id}\0{key.event}\0{key.grade}".encode()
 
 
 def _ask_by_hand(url: str) -> str:

@@ -12,15 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import Unreachable
+from contracts.events import Event
+from features.item_counts import ItemCounts, item_counts
 from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
 from features.online.streaming import (
     EVENTS_DB,
     advance_watermark,
+    apply_events,
     apply_interactions,
     create_streaming_tables,
+    forget_counts,
+    has_sessions,
     make_private,
+    move_position,
+    position,
+    read_item_counts,
 )
+from features.streaming import impression_events
 
 ONLINE_DB = "online.db"
 _SCHEMA = """
@@ -30,12 +39,12 @@ CREATE TABLE IF NOT EXISTS item_snapshot (
     one INTEGER PRIMARY KEY CHECK (one = 1), version TEXT NOT NULL, snapshot BLOB NOT NULL);
 """
 _FROM_ONLINE = """
-SELECT 0, features FROM online.users WHERE user_id = ?1
-UNION ALL SELECT 1, list FROM online.lists WHERE user_id = ?1
+SELECT 0, features, NULL FROM online.users WHERE user_id = ?1
+UNION ALL SELECT 1, list, NULL FROM online.lists WHERE user_id = ?1
 """
 _FROM_EVENTS = """
-SELECT 2, last FROM events.user_last WHERE user_id = ?1
-UNION ALL SELECT 3, value FROM events.stream WHERE name = 'watermark'
+SELECT 2, last, sessions FROM events.user_last WHERE user_id = ?1
+UNION ALL SELECT 3, value, NULL FROM events.stream WHERE name = 'watermark'
 """
 
 
@@ -62,19 +71,21 @@ class SqliteStore:
         streamed: tuple[Interaction, ...] = ()
         precomputed: bytes | None = None
         watermark: int | None = None
-        for kind, value in self._select(user_id):
+        sessions: bytes | None = None
+        for kind, value, beside in self._select(user_id):
             if kind == 0:
                 features = codec.decode_row(value, self.corrupt)
             elif kind == 1:
                 precomputed = value
             elif kind == 2:
+                sessions = beside
                 try:
                     streamed = codec.decode_interactions(value)
                 except (ValueError, TypeError):
                     self.corrupt["user_last_10_interactions"] += 1
             elif isinstance(value, int):
                 watermark = value
-        return codec.user_state(user_id, features, streamed, precomputed, watermark, self.corrupt)
+        return codec.user_state(user_id, features, streamed, precomputed, watermark, self.corrupt, sessions)
 
     def write_users(self, rows: Mapping[str, Mapping[str, Stamped]]) -> None:
         with self._writing(ONLINE_DB) as db:
@@ -93,6 +104,31 @@ class SqliteStore:
         """For tests and for replays into a store of one's own; where a consumer runs, it is the one writer."""
         with self._writing(EVENTS_DB) as db:
             apply_interactions(db, rows, corrupt=self.corrupt)
+
+    def position(self, log: str) -> str:
+        with self._writing(EVENTS_DB) as db:  # at the start of a consumer: its tables may have to be made
+            return position(db, log)
+
+    def take_in(self, log: str, events: Sequence[Event], *, after: str, to: str) -> bool:
+        with self._writing(EVENTS_DB) as db:
+            if position(db, log) != after:
+                return False
+            apply_events(db, events, impression_events(), corrupt=self.corrupt)
+            move_position(db, log, to)
+        return True
+
+    def read_item_counts(self, now_us: int) -> ItemCounts:
+        try:
+            reader = self._connect()
+            if "events" not in self._attached:
+                return item_counts(now_us, {}, {})
+            return read_item_counts(reader, now_us, "events")
+        except sqlite3.Error as error:
+            raise self._away(error) from error
+
+    def forget_counts(self, now_us: int) -> None:
+        with self._writing(EVENTS_DB) as db:
+            forget_counts(db, now_us)
 
     def advance_watermark(self, until_us: int) -> None:
         with self._writing(EVENTS_DB) as db:
@@ -129,7 +165,7 @@ class SqliteStore:
             self._reader = None
             self._attached = ()
 
-    def _select(self, user_id: str) -> list[tuple[int, Any]]:
+    def _select(self, user_id: str) -> list[tuple[int, Any, Any]]:
         try:
             reader = self._connect()
             return reader.execute(self._statement, (user_id,)).fetchall() if self._statement else []
@@ -153,8 +189,12 @@ class SqliteStore:
 
     def _attach(self, reader: sqlite3.Connection, name: str, path: Path) -> None:
         reader.execute(f"ATTACH ? AS {name}", (f"{path.resolve().as_uri()}?mode=ro",))
-        wanted = "users" if name == "online" else "user_last"
-        if not reader.execute(f"SELECT 1 FROM {name}.sqlite_master WHERE name = ?", (wanted,)).fetchone():  # noqa: S608
+        whole = (
+            reader.execute("SELECT 1 FROM online.sqlite_master WHERE name = 'users'").fetchone()
+            if name == "online"
+            else has_sessions(reader, name)
+        )
+        if not whole:
             reader.execute(f"DETACH {name}")  # made a moment ago, its tables are yet to come
             return
         self._attached = (*self._attached, name)

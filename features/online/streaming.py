@@ -7,15 +7,41 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from contracts.events import Event
+from features.decayed import Decayed
+from features.item_counts import (
+    HOUR_US,
+    KEEP_DECAYED_US,
+    KEEP_HOURS,
+    Count,
+    ItemCounts,
+    Key,
+    count_events,
+    decay,
+    item_counts,
+    window,
+)
 from features.online import codec
 from features.online.base import Interaction
-from features.streaming import push
+from features.sessions import Session
+from features.streaming import fold, push
 
 EVENTS_DB = "events.db"
 STREAMING_SCHEMA = """
-CREATE TABLE IF NOT EXISTS user_last (user_id TEXT PRIMARY KEY, last BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS user_last (user_id TEXT PRIMARY KEY, last BLOB NOT NULL, sessions BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS positions (log TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS item_decayed (
+    item_id TEXT, event TEXT, grade INTEGER, value REAL NOT NULL, at_us INTEGER NOT NULL,
+    PRIMARY KEY (item_id, event, grade)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS item_hours (
+    hour INTEGER, item_id TEXT, event TEXT, grade INTEGER,
+    n INTEGER NOT NULL, valued INTEGER NOT NULL, share_nano INTEGER NOT NULL,
+    PRIMARY KEY (hour, item_id, event, grade)) WITHOUT ROWID;
 """
+_ADD_HOUR = """INSERT INTO item_hours VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (hour, item_id, event, grade) DO UPDATE SET
+    n = n + excluded.n, valued = valued + excluded.valued, share_nano = share_nano + excluded.share_nano"""
 
 
 def make_private(path: Path) -> None:
@@ -32,6 +58,83 @@ def create_streaming_tables(connection: sqlite3.Connection) -> None:
     """Idempotent. Runs statement by statement, so that it commits no transaction the caller has open."""
     for statement in filter(str.strip, STREAMING_SCHEMA.split(";")):
         connection.execute(statement)
+    if not has_sessions(connection, "main"):  # a file of an earlier version
+        connection.execute("ALTER TABLE user_last ADD COLUMN sessions BLOB")
+
+
+def has_sessions(connection: sqlite3.Connection, schema: str) -> bool:
+    """Whether the file is there in full: this column came last."""
+    found = connection.execute(
+        "SELECT 1 FROM pragma_table_info('user_last', ?) WHERE name = 'sessions'", (schema,)
+    ).fetchone()
+    return found is not None
+
+
+def apply_events(
+    connection: sqlite3.Connection,
+    events: Sequence[Event],
+    skip: frozenset[str],
+    *,
+    corrupt: Counter[str] | None = None,
+) -> None:
+    """Fold new events into every streaming feature and raise the watermark.
+
+    Within the caller's transaction, which it neither begins nor ends. Not idempotent: each event once.
+
+    Args:
+        skip: names of events that are no interactions; they count for the session and the item all the same.
+    """
+    if not events:
+        return
+    counted: Counter[str] = Counter() if corrupt is None else corrupt
+    users: dict[str, tuple[tuple[Interaction, ...], tuple[Session, ...]]] = {}
+    for e in events:
+        users[e.user_id] = fold(*(users.get(e.user_id) or _read(connection, e.user_id, counted)), e, skip)
+    connection.executemany(
+        "INSERT INTO user_last VALUES (?, ?, ?)"
+        " ON CONFLICT (user_id) DO UPDATE SET last = excluded.last, sessions = excluded.sessions",
+        [
+            (user_id, codec.encode_interactions(last), codec.encode_sessions(sessions))
+            for user_id, (last, sessions) in users.items()
+        ],
+    )
+    _count(connection, events)
+    advance_watermark(connection, max(e.timestamp_us for e in events))
+
+
+def _count(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
+    new = count_events(events)
+    connection.executemany(_ADD_HOUR, [(hour, *key, *count) for (hour, key), count in new.hours.items()])
+    changed = []
+    for key, moments in new.decays.items():
+        found = connection.execute(
+            "SELECT value, at_us FROM item_decayed WHERE item_id = ? AND event = ? AND grade = ?", key
+        ).fetchone()
+        state = decay(Decayed(*found) if found else Decayed(), moments)
+        changed.append((*key, state.value, state.timestamp_us))
+    connection.executemany("INSERT OR REPLACE INTO item_decayed VALUES (?, ?, ?, ?, ?)", changed)
+
+
+def read_item_counts(connection: sqlite3.Connection, now_us: int, schema: str = "main") -> ItemCounts:
+    """The counts of all items. A pass over a week of hours: for the background."""
+    first, last = window(now_us)
+    decayed = connection.execute(f"SELECT item_id, event, grade, value, at_us FROM {schema}.item_decayed")  # noqa: S608
+    week = connection.execute(
+        f"SELECT item_id, event, grade, sum(n), sum(valued), sum(share_nano) FROM {schema}.item_hours"  # noqa: S608
+        " WHERE hour BETWEEN ? AND ? GROUP BY item_id, event, grade",
+        (first, last),
+    )
+    return item_counts(
+        now_us,
+        {Key(*row[:3]): Decayed(*row[3:]) for row in decayed},
+        {Key(*row[:3]): Count(*row[3:]) for row in week},
+    )
+
+
+def forget_counts(connection: sqlite3.Connection, now_us: int) -> None:
+    """Remove what is in no window any more."""
+    connection.execute("DELETE FROM item_hours WHERE hour < ?", (now_us // HOUR_US - KEEP_HOURS,))
+    connection.execute("DELETE FROM item_decayed WHERE at_us < ?", (now_us - KEEP_DECAYED_US,))
 
 
 def apply_interactions(
@@ -50,13 +153,22 @@ def apply_interactions(
     changed: dict[str, tuple[Interaction, ...]] = {}
     for user_id, interaction in rows:
         if user_id not in changed:
-            changed[user_id] = _read(connection, user_id, counted)
+            changed[user_id], _ = _read(connection, user_id, counted)
         changed[user_id] = push(changed[user_id], interaction)
     connection.executemany(
-        "INSERT INTO user_last VALUES (?, ?) ON CONFLICT (user_id) DO UPDATE SET last = excluded.last",
+        "INSERT INTO user_last (user_id, last) VALUES (?, ?) ON CONFLICT (user_id) DO UPDATE SET last = excluded.last",
         [(user_id, codec.encode_interactions(last)) for user_id, last in changed.items()],
     )
     advance_watermark(connection, max(i.timestamp_us for _, i in rows))
+
+
+def position(connection: sqlite3.Connection, log: str) -> str:
+    found = connection.execute("SELECT position FROM positions WHERE log = ?", (log,)).fetchone()
+    return found[0] if found else ""
+
+
+def move_position(connection: sqlite3.Connection, log: str, to: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (log, to))
 
 
 def advance_watermark(connection: sqlite3.Connection, until_us: int) -> None:
@@ -69,12 +181,15 @@ def advance_watermark(connection: sqlite3.Connection, until_us: int) -> None:
     )
 
 
-def _read(connection: sqlite3.Connection, user_id: str, corrupt: Counter[str]) -> tuple[Interaction, ...]:
-    row = connection.execute("SELECT last FROM user_last WHERE user_id = ?", (user_id,)).fetchone()
+def _read(
+    connection: sqlite3.Connection, user_id: str, corrupt: Counter[str]
+) -> tuple[tuple[Interaction, ...], tuple[Session, ...]]:
+    row = connection.execute("SELECT last, sessions FROM user_last WHERE user_id = ?", (user_id,)).fetchone()
     if row is None:
-        return ()
+        return (), ()
     try:
-        return codec.decode_interactions(row[0])
+        last = codec.decode_interactions(row[0])
     except (ValueError, TypeError):
         corrupt["user_last_10_interactions"] += 1
-        return ()
+        last = ()
+    return last, codec.sessions_of(row[1], corrupt)

@@ -13,11 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import DataError, NotFound, Unreachable
+from contracts.events import Event
+from features.item_counts import HOUR_US, KEEP_DECAYED_US, ItemCounts, Key
 from features.online.base import Interaction, ItemSnapshot, OnlineStore, PrecomputedList, Stamped, UserState
 from features.online.memory import MemoryStore
 from features.online.redis import RedisStore
 from features.online.sqlite import ONLINE_DB, SqliteStore
 from features.online.streaming import EVENTS_DB
+from features.sessions import Session
 
 EXAMPLES = count()  # users of its own for every example that Hypothesis draws
 LAST = "user_last_10_interactions"
@@ -274,3 +277,87 @@ def test_a_store_that_is_away_says_so_on_every_call(away: Callable[[Path], Onlin
         with pytest.raises(Unreachable):
             call()
     store.close()
+
+
+# A whole hour, far enough ahead that no store forgets anything around it.
+NOW = 3_000_000_000 // 3600 * 3600 * 1_000_000
+MINUTE = 60_000_000
+
+
+def sent(number: int, at: int, item: str = "a", event: str = "click", value: float | None = None) -> Event:
+    return Event(f"e{number}", "u", item, event, at, at, value=value)
+
+
+def by_key(counts: ItemCounts) -> dict[Key, tuple[int, int, float, float]]:
+    """Key → n, valued, share, decayed."""
+    columns = (counts.n, counts.valued, counts.share, counts.decayed)
+    keys = (Key(*k) for k in zip(counts.item_ids, counts.events, counts.grade.tolist(), strict=True))
+    return dict(zip(keys, zip(*(c.tolist() for c in columns), strict=True), strict=True))
+
+
+def test_an_event_taken_in_changes_interactions_session_counts_and_watermark(store: OnlineStore, read: Read) -> None:
+    at = NOW - 12 * HOUR_US
+    events = [sent(1, at), sent(2, at + MINUTE, "a", "impression"), sent(3, at + 2 * MINUTE, "b", "completion", 0.75)]
+    assert store.position("log") == ""
+    assert store.take_in("log", events, after="", to="7")
+    state = read("u")
+    assert state.last == (Interaction("b", "completion", at + 2 * MINUTE), Interaction("a", "click", at))
+    assert state.session == Session(at, at + 2 * MINUTE, 3)
+    assert state.watermark_us == at + 2 * MINUTE
+    assert by_key(store.read_item_counts(NOW)) == {
+        Key("a", "click", -1): (1, 0, 0.0, pytest.approx(0.5)),
+        Key("a", "impression", -1): (1, 0, 0.0, pytest.approx(0.5, rel=1e-2)),
+        Key("b", "completion", 1): (1, 1, 0.75, pytest.approx(0.5, rel=1e-2)),
+    }
+    assert store.position("log") == "7"
+
+
+def test_events_offered_again_change_nothing(store: OnlineStore, read: Read) -> None:
+    events = [sent(1, NOW), sent(2, NOW + 1)]
+    assert store.take_in("log", events, after="", to="2")
+    before = read("u"), by_key(store.read_item_counts(NOW + HOUR_US))
+    assert not store.take_in("log", events, after="", to="2")
+    assert not store.take_in("log", events, after="1", to="3")
+    assert (read("u"), by_key(store.read_item_counts(NOW + HOUR_US))) == before
+    assert before[1][Key("a", "click", -1)][0] == 2
+
+
+def test_each_log_has_a_position_of_its_own(store: OnlineStore) -> None:
+    assert store.take_in("one", [sent(1, NOW)], after="", to="1")
+    assert store.take_in("other", [sent(2, NOW)], after="", to="9")
+    assert store.take_in("one", [], after="1", to="2")
+    assert (store.position("one"), store.position("other"), store.position("third")) == ("2", "9", "")
+    assert by_key(store.read_item_counts(NOW + 1))[Key("a", "click", -1)][0] == 2
+
+
+def test_counts_of_a_week_leave_it_hour_by_hour_and_decayed_ones_are_forgotten(store: OnlineStore) -> None:
+    week = 7 * 24 * HOUR_US
+    old, new = NOW - week - 1, NOW - week
+    assert store.take_in("log", [sent(1, old), sent(2, new), sent(3, NOW, "b")], after="", to="1")
+    assert by_key(store.read_item_counts(NOW))[Key("a", "click", -1)][0] == 1
+    assert by_key(store.read_item_counts(NOW))[Key("b", "click", -1)][0] == 0  # the moment itself does not count
+    store.forget_counts(new + KEEP_DECAYED_US + 1)
+    assert by_key(store.read_item_counts(NOW + 1)).keys() == {Key("b", "click", -1)} | (
+        {Key("a", "click", -1)} if isinstance(store, RedisStore) else set()  # whose hours expire by Redis' own clock
+    )
+
+
+def test_events_that_come_in_any_order_and_in_any_parts_end_in_the_same_state(store: OnlineStore, read: Read) -> None:
+    random = np.random.default_rng(7)
+    at = NOW - random.integers(0, 3 * HOUR_US, 60)
+    events = [
+        Event(f"{store!r}{n}", user, f"i{n % 4}", "rating", t, NOW, value=n % 11 / 2)
+        for user in ("u", "v")
+        for n, t in enumerate(at.tolist())
+    ]
+    random.shuffle(events)
+    for number, part in enumerate(np.array_split(np.arange(len(events)), 9)):
+        chosen = [events[i] for i in part]
+        assert store.take_in("log", chosen, after=str(number) if number else "", to=str(number + 1))
+    mine, yours = read("u"), read("v")
+    assert mine.last == yours.last
+    assert mine.session == yours.session
+    counts = by_key(store.read_item_counts(NOW + HOUR_US))
+    assert sum(n for n, *_ in counts.values()) == len(events)
+    whole = sum(2.0 ** (-(NOW + HOUR_US - t) / (12 * HOUR_US)) for t in at.tolist() for _ in "uv")
+    assert sum(decayed for *_, decayed in counts.values()) == pytest.approx(whole, rel=1e-12)

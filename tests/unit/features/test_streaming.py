@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.dataset import DatasetConfig, Positive
+from features.decayed import Decayed
 from features.online.base import Interaction
-from features.streaming import Decayed, impression_events, merge_last, positive_weight, push, recency
+from features.streaming import impression_events, merge_last, positive_weight, push, recency
 
 interactions = st.builds(
     Interaction, st.sampled_from("abcd"), st.sampled_from(("click", "purchase")), st.integers(0, 12)

@@ -73,7 +73,7 @@ def test_a_transaction_that_fails_stores_neither_event_nor_feature(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("bentos.telemetry.event_store.apply_interactions", fail)
+        patch.setattr("bentos.telemetry.event_store.apply_events", fail)
         with pytest.raises(Unreachable, match="disk is full"):
             store.append([[event("b", "i2")]])
     assert read_events(tmp_path)["event_id"].to_pylist() == ["a"]

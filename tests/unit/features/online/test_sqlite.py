@@ -128,12 +128,12 @@ def test_rubbish_in_a_row_is_counted_and_missing_and_the_next_event_mends_it(
     store.write_users(TENURE)
     with sqlite3.connect(tmp_path / ONLINE_DB) as online:
         online.execute("UPDATE users SET features = x'c1'")
-    events.execute("INSERT INTO user_last VALUES ('u', x'c1')")
+    events.execute("INSERT INTO user_last VALUES ('u', x'c1', x'c1')")
     assert read(store) == UserState("u")
-    assert store.corrupt == {"user row": 1, "user_last_10_interactions": 1}
+    assert store.corrupt == {"user row": 1, "user_last_10_interactions": 1, "sessions": 1}
     corrupt: Counter[str] = Counter()
     apply_interactions(events, [("u", CLICK)], corrupt=corrupt)
-    assert corrupt == {"user_last_10_interactions": 1}
+    assert corrupt == {"user_last_10_interactions": 1, "sessions": 1}
     assert read(store).last == (CLICK,)
 
 
