@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.errors import UsageError
+from contracts.serving import Aim
 
 PREFIX = "STREAMREC_"
 # Variables that belong to scripts around the project, not to its settings.
@@ -31,6 +32,13 @@ class Settings(BaseModel):
     deadline_ms: float = Field(150.0, gt=0, le=60_000, description="time one recommendation may take")
     source_budget_ms: float = Field(30.0, gt=0, description="time any one retrieval source may take")
     log_contexts: float = Field(1.0, ge=0, le=1, description="share of requests whose context record is kept")
+    aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
+    patience_ms: float = Field(
+        60.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"
+    )
+    thin_below: float = Field(
+        0.5, ge=0, le=1, description="under overload, no deep ranking for a user with a smaller share of features"
+    )
     device: Literal["cpu", "gpu"] = Field("cpu", description="where the ranker runs; the CPU when there is no GPU")
     bundles: Path | None = Field(None, description="folder with retrieval/, ranking/, fallback/ in place of a Bento's")
     token: str | None = Field(None, description="bearer token for GET /v1/requests/{id}", repr=False)

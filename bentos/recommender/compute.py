@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ class Compute:
     def __init__(self, depth: int = 64) -> None:
         self.depth = depth
         self.waiting = 0
+        self.job_s = 1e-3  # what a job takes, averaged over the last few dozen; written by the thread
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
         self._thread.start()
@@ -51,10 +53,12 @@ class Compute:
             result: Any = None
             error: BaseException | None = None
             if not future.cancelled():
+                began = time.perf_counter()
                 try:
                     result = work()
                 except BaseException as raised:  # belongs to the caller, whatever it is
                     error = raised
+                self.job_s += 0.05 * (time.perf_counter() - began - self.job_s)
             try:
                 loop.call_soon_threadsafe(self._finish, future, result, error)
             except RuntimeError:  # the loop has closed: nobody waits any more

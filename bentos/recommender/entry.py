@@ -36,8 +36,9 @@ class Entry(Layer[Runtime]):
 async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
     front = read_front(scope, runtime.settings.front_key, request_id)
     request = decode(await read_body(scope, receive))
+    aim = runtime.admit(scope["streamrec.began"], front)  # Overloaded here is a 429: nothing was done yet
     try:
-        answer = await runtime.recommend(request, request_id, scope["streamrec.began"], front)
+        answer = await runtime.recommend(request, request_id, scope["streamrec.began"], front, aim)
     except Overloaded as error:  # not even the last rung has anything
         log.error("request %s: %s", request_id, error.message)
         raise HttpProblem(503, "nothing can be served now; /readyz says why", headers=RETRY_SOON) from error

@@ -11,6 +11,7 @@ import asyncio
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -65,6 +66,8 @@ class Funnel:
         self._remote_retrieval = remote_retrieval
         self._remote_ranking = remote_ranking
         self._remote_fallback = remote_fallback
+        # Asked once a user's features are known: why the deep ranker is not worth its time, empty where it is.
+        self.thin: Callable[[User], str] = lambda user: ""
 
     # --- serving -----------------------------------------------------------------------------------------------------
 
@@ -110,6 +113,9 @@ class Funnel:
             with trace.stage("hydrate"):
                 user = self.stages.hydrate.resolve(query, known, flight.state)
             flight.stale = user.stale or flight.stale
+            if query.aim == "full" and (why := self.thin(user)):
+                query = flight.query = replace(query, aim="simple_ranking")
+                flight.notes.append(why)
             try:
                 async with asyncio.timeout(_seconds(early_until - time.perf_counter())):
                     flight.add(await early)

@@ -60,6 +60,10 @@ class Metrics:
         self.events = Counter("events", "Events by what became of them.", ("result",), **named)
         self.in_flight = Level(Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named))
         self.queue = Gauge("compute_queue", "Jobs of the compute thread.", multiprocess_mode="livesum", **named)
+        self.lag = Gauge("loop_lag_seconds", "How late the event loop is.", multiprocess_mode="livemax", **named)
+        self.admitted = Counts(
+            Counter("admissions", "Requests by the rung that they were let in at, or refused.", ("aim",), **named)
+        )
         self.ranking = Gauge(
             "ranking_process",
             "Batches and rows that the Ranking process has scored, and its largest batch.",
@@ -109,7 +113,15 @@ class Metrics:
 
     def flush(self) -> None:
         """What requests have counted, for the next scrape."""
-        for tally in (self.requests, self.in_flight, self._answers, self._stale, self._latency, self._stages):
+        for tally in (
+            self.admitted,
+            self.requests,
+            self.in_flight,
+            self._answers,
+            self._stale,
+            self._latency,
+            self._stages,
+        ):
             tally.flush()
 
     def render(self) -> bytes:

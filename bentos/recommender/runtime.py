@@ -15,12 +15,14 @@ import msgspec
 import numpy as np
 
 from bentos.recommender import device, side_effects
+from bentos.recommender.admission import AdmissionPolicy
 from bentos.recommender.bundles import Pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.compute import Compute
 from bentos.recommender.front import Front, Overridden, facts
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.health import GAUGE, Component, Phase, Readiness, best_rung, status
+from bentos.recommender.load import Load
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
 from bentos.recommender.request_ids import new_request_id
@@ -31,10 +33,11 @@ from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.exposures import ExposureLog
 from bentos.telemetry.intake import EventIntake
 from bentos.telemetry.segments import Counts
-from contracts.errors import DataError, StreamRecError
+from contracts.errors import DataError, Overloaded, StreamRecError
 from contracts.exposures import ContextRecord, Versions
 from contracts.http import EventsAccepted, FrontFacts, RecommendationRequest
 from contracts.rules import RulesDocument
+from contracts.serving import Aim
 from contracts.settings import Settings
 from features.online.base import OnlineStore
 from features.online.open import open_store
@@ -110,6 +113,9 @@ class Runtime:
             remote_ranking=remotes.ranking if remotes else None,
             remote_fallback=remotes.fallback if remotes else None,
         )
+        policy = AdmissionPolicy(patience_s=settings.patience_ms / 1000, thin_below=settings.thin_below)
+        self._load = Load(self._compute, policy, settings.aim)
+        self._funnel.thin = self._load.thin
         self._overridden = Overridden(self._funnel)
         self._store: OnlineStore = open_store(settings)
         # Another one for the background, as one connection belongs to one thread; the in-memory store is itself both.
@@ -158,8 +164,35 @@ class Runtime:
             store.close()
         self._compute.close()
 
+    def admit(self, began: float, front: Front | None) -> Aim:
+        """The rung to start at, by the load.
+
+        Raises:
+            Overloaded: there is room on none.
+        """
+        if front and front.rung == "popularity":
+            return "lists"
+        whole_s = self._whole_ms(front) / 1000
+        try:
+            aim = self._load.aim(began, began + whole_s - time.perf_counter())
+        except Overloaded:
+            self.metrics.admitted.add("refused")
+            raise
+        self.metrics.admitted.add(aim)
+        return aim
+
+    def _whole_ms(self, front: Front | None) -> float:
+        if front and front.deadline_ms is not None:
+            return min(self.settings.deadline_ms, max(front.deadline_ms, 0.0))
+        return self.settings.deadline_ms
+
     async def recommend(
-        self, request: RecommendationRequest, request_id: str, began: float, front: Front | None = None
+        self,
+        request: RecommendationRequest,
+        request_id: str,
+        began: float,
+        front: Front | None = None,
+        aim: Aim = "full",
     ) -> Answer:
         """From the best rung that works. front: a gateway asks, so its id, its deadline and its overrides hold.
 
@@ -167,20 +200,18 @@ class Runtime:
             BadRequest: overrides that are none. Overloaded: not even the last rung has anything.
         """
         funnel, sources_off = self._overridden.by(front.overrides) if front else (self._funnel, ())
-        whole_ms = self.settings.deadline_ms
-        if front and front.deadline_ms is not None:
-            whole_ms = min(whole_ms, max(front.deadline_ms, 0.0))
         query = Query(
             request_id=front.request_id if front else request_id,
             user_id=request.user_id,
             k=request.k,
             now_us=self._models.now_us(),
-            deadline=began + whole_ms / 1000,
+            deadline=began + self._whole_ms(front) / 1000,
             context=request.context,
             exclude=self._rows(request.exclude),
             debug=request.debug,
             sources_off=sources_off,
             shadow=front is not None and front.shadow,
+            aim=aim,
         )
         try:
             if front and front.rung == "popularity":
@@ -204,6 +235,7 @@ class Runtime:
         slate = answer.slate
         seconds = time.perf_counter() - answer.began
         self.metrics.served(slate.degradation, slate.ranked_by, seconds, slate.stages_ms, slate.stale)
+        self._load.learn(slate)
         if answer.front is None:
             self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
         if not answer.query.shadow:
@@ -247,6 +279,7 @@ class Runtime:
         for name, component in self._components().items():
             self.metrics.health.labels(name).set(GAUGE[component.state])
         self.metrics.queue.set(self._compute.waiting)
+        self.metrics.lag.set(self._load.admission.lag_s)
         for name, counts in (("exposures", self._exposures.counts()), ("contexts", self._contexts.counts())):
             for state in ("written", "dropped", "errors", "queued"):
                 self.metrics.records.labels(name, state).set(getattr(counts, state))

@@ -1,0 +1,125 @@
+"""Which rung a request starts at when there is more to do than can be done in time. Pure: clock and load are arguments.
+
+One thread computes, in order, so what a request will wait is the work that was let in before it and is not done: the
+workload of a single server (Lindley 1952), one number that grows by the expected time of each request and falls with
+the clock. The thread's real queue corrects it where the expectation was too low. It is looked at before anything of the
+request is done: what cannot be had in time is not begun.
+
+    calm         `full` for all, while the wait is under `patience_s`: a burst is waited out
+    overloaded   wait in service times   0 ── full ── full_wait ── simple_ranking ── simple_wait ── lists ──
+
+It becomes overloaded when the wait is over `patience_s`, or as soon as the requests that come, were all of them ranked
+fully, would need `begin` times the thread; it ends when they need less than `end`. That measure does not depend on
+what is decided, so that deciding does not make it swing. While it lasts the queue is kept about one service time long,
+whatever the load: who gets `full` gets it in time, and the others get at once the best that is left, instead of all
+getting everything late (as CoDel has it: a burst may stand in the queue, a standing queue may not).
+
+Lists are answered on the event loop, so they are full when the loop is: when it comes to its requests late. Only then
+is one refused.
+"""
+
+from dataclasses import dataclass
+from math import exp
+from typing import Literal
+
+Computed = Literal["full", "simple_ranking"]
+Start = Literal["full", "simple_ranking", "lists"]
+FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
+LEARNING = 0.05  # weight of the newest service time
+RATE_S = 0.5  # time over which the rate of requests is averaged
+LAG_S = 0.1  # and that for the lag of the loop
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """full_wait, simple_wait: in service times of a full request. begin, end: offered work, in threads. thin_below:
+    while overloaded, no deep ranking for a user of whose features a smaller share is there. Refusing ends at half the
+    lag at which it began."""
+
+    patience_s: float = 0.06
+    full_wait: float = 0.75
+    simple_wait: float = 1.5
+    begin: float = 1.3
+    end: float = 0.7
+    thin_below: float = 0.5
+    refuse_lag_s: float = 0.1
+
+
+class Admission:
+    """Of one process, on its event loop. Times are `time.perf_counter()` seconds."""
+
+    __slots__ = ("_cost_s", "_policy", "_rate", "_seen", "_then", "_wait_s", "lag_s", "overloaded", "refusing")
+
+    def __init__(self, policy: AdmissionPolicy | None = None) -> None:
+        self._policy = policy or AdmissionPolicy()
+        self._cost_s = dict(FIRST_GUESS_S)
+        self._wait_s = 0.0  # as of `_then`
+        self._then = 0.0
+        self._rate = 0.0  # requests a second, as of `_seen`
+        self._seen = 0.0
+        self.lag_s = 0.0
+        self.overloaded = False
+        self.refusing = False
+
+    def start(self, now: float, *, left_s: float, queued_s: float, lag_s: float) -> Start | None:
+        """The rung to start at, None to refuse. What is let in counts as work from here on.
+
+        Args:
+            left_s: until the request's deadline. queued_s: work that really waits for the compute thread.
+            lag_s: how late the event loop came to this request.
+        """
+        policy, cost = self._policy, self._cost_s
+        wait_s, full_s = self.wait_s(now, queued_s), cost["full"]
+        self._look(now, lag_s)
+        if wait_s > policy.patience_s or self.load > policy.begin:
+            self.overloaded = True
+        elif self.load < policy.end:
+            self.overloaded = False
+        if self.refusing:
+            return None
+        full_wait_s, simple_wait_s = policy.patience_s, policy.patience_s
+        if self.overloaded:
+            full_wait_s = min(policy.full_wait * full_s, policy.patience_s)
+            simple_wait_s = min(policy.simple_wait * full_s, policy.patience_s)
+        start: Start = "lists"
+        if wait_s <= full_wait_s and wait_s + full_s <= left_s:
+            start = "full"
+        elif wait_s <= simple_wait_s and wait_s + cost["simple_ranking"] <= left_s:
+            start = "simple_ranking"
+        if start != "lists":
+            self._wait_s += cost[start]
+        return start
+
+    def thin(self, quality: float) -> bool:
+        """True: the deep ranker is not worth its time for a user of whose features so small a share is there.
+
+        quality: features of the user that have a value of the right age / all of them.
+        """
+        return self.overloaded and quality < self._policy.thin_below
+
+    def learn(self, start: Computed, seconds: float) -> None:
+        """What one answer of this rung took on the compute thread, without its wait."""
+        self._cost_s[start] += LEARNING * (seconds - self._cost_s[start])
+
+    def wait_s(self, now: float, queued_s: float) -> float:
+        """What a request that comes now will wait for the compute thread."""
+        self._wait_s = max(self._wait_s - max(now - self._then, 0.0), queued_s, 0.0)
+        self._then = max(now, self._then)
+        return self._wait_s
+
+    def cost_s(self, start: Computed) -> float:
+        return self._cost_s[start]
+
+    @property
+    def load(self) -> float:
+        """Threads that it would take to rank all requests fully, as they came of late."""
+        return self._rate * self._cost_s["full"]
+
+    def _look(self, now: float, lag_s: float) -> None:
+        """Each request is one more, and a look at the loop's lag; what was seen fades with the clock."""
+        gone_s = max(now - self._seen, 0.0)
+        self._seen = max(now, self._seen)
+        self._rate = self._rate * exp(-gone_s / RATE_S) + 1.0 / RATE_S
+        self.lag_s += (lag_s - self.lag_s) * (1.0 - exp(-max(gone_s, 1e-4) / LAG_S))
+        limit = self._policy.refuse_lag_s
+        self.refusing = self.lag_s > (limit / 2 if self.refusing else limit)

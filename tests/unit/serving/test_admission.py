@@ -1,0 +1,163 @@
+"""Overload, decided without a clock, a thread or a loop of its own; and a queue in virtual time that it controls."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bentos.recommender.admission import Admission, AdmissionPolicy
+
+ORDER = ["full", "simple_ranking", "lists", None]  # best to worst
+PLENTY = 10.0
+
+
+def start(admission, now, *, left_s=PLENTY, queued_s=0.0, lag_s=0.0):
+    return admission.start(now, left_s=left_s, queued_s=queued_s, lag_s=lag_s)
+
+
+def overloaded(now=0.0):
+    """One that has seen three times what it can do for a second."""
+    admission = Admission()
+    for i in range(600):
+        start(admission, now - 1.0 + i / 600)
+    assert admission.overloaded
+    admission.wait_s(now + 1e3, 0.0)  # what was let in is done
+    return admission
+
+
+def test_a_burst_is_waited_out_and_all_of_it_ranked_fully():
+    admission = Admission()
+    assert [start(admission, 1.0) for _ in range(8)] == ["full"] * 8
+    assert not admission.overloaded
+
+
+def test_a_burst_at_one_moment_is_not_let_in_past_the_patience():
+    """Nothing of it is in the thread's queue yet: what was let in counts by itself."""
+    admission = Admission()
+    taken = [start(admission, 1.0) for _ in range(60)]
+    cost = admission.cost_s("full")
+    assert taken.count("full") == int(AdmissionPolicy().patience_s / cost) + 1
+    assert taken[-1] == "lists"
+    assert admission.overloaded
+
+
+def test_while_it_is_overloaded_the_wait_says_which_rung():
+    cost = Admission().cost_s("full")
+    waits = [0.0, 0.7 * cost, 1.0 * cost, 1.4 * cost, 1.6 * cost, 100 * cost]
+    seen = [start(overloaded(), 0.0, queued_s=wait) for wait in waits]
+    assert seen == ["full", "full", "simple_ranking", "simple_ranking", "lists", "lists"]
+
+
+def test_load_about_the_limits_does_not_flap():
+    """Between `end` and `begin` it stays what it was: six seconds of every load between, up and down."""
+    admission, now, states = Admission(), 0.0, []
+    for load in [*np.linspace(0.3, 2.0, 600), *np.linspace(2.0, 0.3, 600)]:
+        for _ in range(4):
+            now += admission.cost_s("full") / load
+            start(admission, now, queued_s=0.0)
+            states.append(admission.overloaded)
+    assert sum(a != b for a, b in itertools.pairwise(states)) == 2
+
+
+@given(
+    now=st.floats(0, 1e6),
+    queued=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
+    lag=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
+    left=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
+)
+def test_more_load_or_less_time_never_gives_a_better_rung(now, queued, lag, left):
+    light = start(Admission(), now, queued_s=queued[0], lag_s=lag[0], left_s=left[1])
+    heavy = start(Admission(), now, queued_s=queued[1], lag_s=lag[1], left_s=left[0])
+    assert ORDER.index(heavy) >= ORDER.index(light)
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 1), st.floats(0, 0.099)), max_size=60))
+def test_none_is_refused_while_the_loop_keeps_up(looks):
+    """Whatever waits for the thread: lists need only the loop."""
+    admission, now = Admission(), 0.0
+    for gap, queued_s, lag_s in looks:
+        now += gap
+        assert start(admission, now, queued_s=queued_s, lag_s=lag_s, left_s=0.0) is not None
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.1), st.floats(0, 5), st.floats(0, 5)), max_size=60))
+def test_it_recovers_by_itself_whatever_came_before(past):
+    admission, now = Admission(), 0.0
+    for gap, queued_s, lag_s in past:
+        now += gap
+        start(admission, now, queued_s=queued_s, lag_s=lag_s)
+    for _ in range(3):  # as many looks at an idle loop
+        now += 5.0
+        last = start(admission, now)
+    assert last == "full"
+
+
+def test_a_lag_that_swings_about_the_limit_does_not_flap():
+    limit = AdmissionPolicy().refuse_lag_s
+    admission, refused = Admission(), []
+    for i in range(400):
+        lag = limit * (1.05 if i % 2 else 0.9) if i > 200 else 2 * limit
+        refused.append(start(admission, i * 0.01, lag_s=lag) is None)
+    assert sum(a != b for a, b in itertools.pairwise(refused)) == 1
+
+
+def test_a_user_without_features_loses_the_deep_ranker_only_under_overload():
+    assert not Admission().thin(0.0)
+    assert overloaded().thin(0.1)
+    assert not overloaded().thin(0.9)
+
+
+def test_what_answers_take_moves_the_limits():
+    admission = Admission()
+    for _ in range(200):
+        admission.learn("full", 0.040)
+    assert admission.cost_s("full") == pytest.approx(0.040, rel=0.01)
+    assert start(Admission(), 0.0, left_s=0.030) == "full"
+    assert start(admission, 0.0, left_s=0.030) == "simple_ranking"  # no time to rank fully
+
+
+@dataclass
+class Queue:
+    """One server in order, Poisson arrivals; lists take the server nothing. Virtual seconds."""
+
+    full_s: float = 0.005
+    simple_s: float = 0.0025
+    slow: float = 1.0  # the server really takes so many times what the controller has learned
+    admission: Admission = field(default_factory=Admission)
+    free_at: float = 0.0
+    now: float = 0.0
+
+    def run(self, rate, seconds, rng):
+        taken, waits = [], []
+        until = self.now + seconds
+        while self.now < until:
+            self.now += rng.exponential(1 / rate)
+            queued = max(self.free_at - self.now, 0.0)
+            aim = start(self.admission, self.now, queued_s=queued if self.slow != 1.0 else 0.0)
+            taken.append(aim)
+            if aim in ("full", "simple_ranking"):
+                waits.append(queued)
+                self.free_at = max(self.free_at, self.now) + self.slow * (
+                    self.full_s if aim == "full" else self.simple_s
+                )
+        return taken, waits
+
+
+@pytest.mark.parametrize("slow", [1.0, 1.6])
+def test_at_three_times_the_peak_all_are_answered_nobody_waits_long_and_the_server_is_kept_busy(slow):
+    rng = np.random.default_rng(5)
+    queue = Queue(slow=slow)
+    calm, _ = queue.run(0.5 / queue.full_s / slow, 20, rng)
+    assert set(calm) == {"full"}  # at half of its peak
+    queue.run(3 / queue.full_s / slow, 0.5, rng)  # it takes that long to be told from a burst
+    began = queue.now
+    taken, waits = queue.run(3 / queue.full_s / slow, 20, rng)
+    assert None not in taken
+    assert max(waits) <= 1.5 * queue.full_s + 1e-9
+    work = slow * (taken.count("full") * queue.full_s + taken.count("simple_ranking") * queue.simple_s)
+    assert work / (queue.now - began) > 0.9  # it sheds no more than it must
+    queue.run(0.5 / queue.full_s / slow, 2, rng)
+    assert set(queue.run(0.5 / queue.full_s / slow, 20, rng)[0]) == {"full"}
