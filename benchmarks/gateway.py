@@ -1,7 +1,7 @@
 """What the gateway costs: `python -m benchmarks.gateway [--pairs N] [--seconds S] [--shadow]`, JSON on standard output.
 
 Each pair is one run with and one without, back to back and in turn first, as two runs of one thing differ by more than
-the gateway costs. Load by wrk (closed loop, one thread). Parts:
+the gateway costs. Load by `load/closed_loop.py`. Parts:
 
 bento    the same Bento (a reference world) called directly and through one gateway process: ratio of throughput,
          difference of the median latency, at 1 and at `--clients` connections
@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import socket
 import statistics
 import subprocess
@@ -29,6 +28,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.load.closed_loop import closed_loop
+from benchmarks.paired import ratio, spread
 from benchmarks.reference_world import write_world
 from contracts.routing import PUBLIC_KEY, ROUTING, ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.signing import Signer
@@ -36,15 +37,6 @@ from contracts.signing import Signer
 ROOT = Path(__file__).resolve().parents[1]
 FRONT_KEY = "of-the-benchmark"
 USERS = 5_000
-_UNIT_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-_LUA = """
-n = 0
-request = function()
-  n = n + 1
-  local body = string.format([[{"user_id": "u%d", "k": 20, "context": {"device": "ios", "country": "DE"}}]], n % USERS)
-  return wrk.format("POST", "/v1/recommendations", {["content-type"] = "application/json"}, body)
-end
-""".replace("USERS", str(USERS))
 
 
 class Home:
@@ -57,8 +49,6 @@ class Home:
         self._file = control / ROUTING
         self._signer = Signer.open(control / "keys" / "routing.key", control / PUBLIC_KEY)
         self._versions = itertools.count(1)
-        self.script = folder / "load.lua"
-        self.script.write_text(_LUA)
 
     def route(self, champion: str, urls: dict[str, str], shadow: str | None = None) -> None:
         release = shadow and ReleaseRoute(id="bench", step="shadow", candidate=Target(bento=shadow), shadow=100)
@@ -122,23 +112,12 @@ class Home:
             yield f"unix:{path}"
 
     def load(self, url: str, clients: int, seconds: int, process: psutil.Process) -> dict[str, float]:
-        """One run of wrk. cpu_us: of `process`, a request."""
+        """One run of the closed loop. cpu_us: of `process`, a request."""
         before = _cpu_s(process)
-        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", str(self.script), url]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        run = closed_loop(url, clients=clients, seconds=seconds, users=USERS)
         used = _cpu_s(process) - before
-        requests = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]
-        failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", text)))
-        errors = sum(
-            map(int, itertools.chain(*re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)))
-        )
-        return {
-            "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),  # type: ignore[index]
-            "p50_ms": _percentile(text, "50"),
-            "p99_ms": _percentile(text, "99"),
-            "cpu_us": used * 1e6 / max(requests, 1),
-            "failed": failed + errors,
-        }
+        figures = {name: run[name] for name in ("rps", "p50_ms", "p99_ms", "failed")}
+        return {**figures, "cpu_us": used * 1e6 / max(run["requests"], 1)}
 
 
 def direct_or_through(
@@ -163,9 +142,9 @@ def direct_or_through(
         "pairs": pairs,
         "direct": _medians(runs["direct"]),
         "gateway": _medians(runs["gateway"]),
-        "throughput_ratio": _ratio(runs["direct"], runs["gateway"], "rps"),
-        "p99_ratio": _ratio(runs["direct"], runs["gateway"], "p99_ms"),
-        "p50_added_ms": _spread(added),
+        "throughput_ratio": ratio(_each(runs["gateway"], "rps"), _each(runs["direct"], "rps")),
+        "p99_ratio": ratio(_each(runs["gateway"], "p99_ms"), _each(runs["direct"], "p99_ms")),
+        "p50_added_ms": spread(added),
     }
 
 
@@ -190,8 +169,8 @@ def shadowed(home: Home, mode: dict[str, Any], pairs: int, seconds: int, clients
         "pairs": pairs,
         "alone": _medians(runs["alone"]),
         "mirrored": _medians(runs["mirrored"]),
-        "p99_ratio": _ratio(runs["alone"], runs["mirrored"], "p99_ms"),
-        "cpu_us_added": _spread(added),
+        "p99_ratio": ratio(_each(runs["mirrored"], "p99_ms"), _each(runs["alone"], "p99_ms")),
+        "cpu_us_added": spread(added),
     }
 
 
@@ -212,36 +191,37 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=20_000, help="of the reference world")
     parser.add_argument("--shadow", action="store_true", help="measure what a shadow does to p99, instead")
     arguments = parser.parse_args()
-    document: dict[str, Any] = {"cores": os.cpu_count(), "seconds": arguments.seconds}
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        home = Home(Path(folder))
-        if arguments.shadow:
-            document["shadow"] = {
-                name: shadowed(home, mode, arguments.pairs, arguments.seconds, arguments.clients)
-                for name, mode in SHADOWS.items()
-            }
-        else:
-            document |= _cost(home, arguments)
-    json.dump(document, sys.stdout, indent=2)
+    plan = (arguments.pairs, arguments.seconds, arguments.clients, arguments.items)
+    json.dump(run(*plan, shadow=arguments.shadow), sys.stdout, indent=2)
     print()
 
 
-def _cost(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
-    write_world(home.folder / "world", users=USERS, items=arguments.items)
+def run(pairs: int, seconds: int, clients: int, items: int, *, shadow: bool = False) -> dict[str, Any]:
+    """The document. items: of the reference world."""
+    document: dict[str, Any] = {"cores": os.cpu_count(), "seconds": seconds}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        home = Home(Path(folder))
+        if not shadow:
+            return document | _cost(home, pairs, seconds, clients, items)
+        found = {name: shadowed(home, mode, pairs, seconds, clients) for name, mode in SHADOWS.items()}
+        return document | {"shadow": found}
+
+
+def _cost(home: Home, pairs: int, seconds: int, clients: int, items: int) -> dict[str, Any]:
+    write_world(home.folder / "world", users=USERS, items=items)
     bundles = ("--bundles", str(home.folder / "world"))
     found: dict[str, Any] = {}
     with home.process("-m", "bentos.recommender.worker", *bundles, name="bento") as (bento, process):
         home.route("bento", {"bento": bento})
         with home.process(*GATEWAY, name="gateway") as (gateway, own):
             found["bento"] = [
-                direct_or_through(home, bento, process, gateway, own, c, arguments.pairs, arguments.seconds)
-                for c in (1, arguments.clients)
+                direct_or_through(home, bento, process, gateway, own, c, pairs, seconds) for c in (1, clients)
             ]
     with home.stub("stub") as url:
         home.route("stub", {"stub": url})
         with home.process(*GATEWAY, name="gateway") as (gateway, own):
-            runs = [home.load(gateway, arguments.clients, arguments.seconds, own) for _ in range(arguments.pairs)]
-            found["stub"] = {"clients": arguments.clients, "gateway": _medians(runs)}
+            runs = [home.load(gateway, clients, seconds, own) for _ in range(pairs)]
+            found["stub"] = {"clients": clients, "gateway": _medians(runs)}
     return found
 
 
@@ -249,24 +229,8 @@ def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(r[name] for r in runs), 3) for name in runs[0]}
 
 
-def _ratio(before: list[dict[str, float]], after: list[dict[str, float]], name: str) -> dict[str, float]:
-    return _spread([a[name] / b[name] for b, a in zip(before, after, strict=True) if b[name]])
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    """Median and the interval for it that the order of the pairs gives (sign test, about 95 % from six pairs on)."""
-    ordered, n = sorted(values), len(values)
-    cut = max(0, int((n - 1.96 * n**0.5) / 2)) if n else 0
-    return {
-        "median": round(statistics.median(ordered), 4),
-        "low": round(ordered[cut], 4),
-        "high": round(ordered[n - 1 - cut], 4),
-    }
-
-
-def _percentile(text: str, percent: str) -> float:
-    number, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)\b", text).groups()  # type: ignore[union-attr]
-    return float(number) * _UNIT_MS[unit]
+def _each(runs: list[dict[str, float]], name: str) -> list[float]:
+    return [run[name] for run in runs]
 
 
 def _cpu_s(process: psutil.Process) -> float:

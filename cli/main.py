@@ -7,6 +7,7 @@ import typer
 from cli import (
     access,
     batch,
+    bench,
     build,
     data,
     experiment,
@@ -48,6 +49,7 @@ app.add_typer(experiment.app, name="experiment", help="Plan, run and judge exper
 app.add_typer(access.app, name="access", help="Tokens of operators and keys of consumers.")
 app.add_typer(flags.app, name="flags", help="Feature flags and holdouts.")
 app.add_typer(batch.app, name="batch", help="Precomputed slates for all users.")
+app.add_typer(bench.app, name="bench", help="Side-by-side measurements on the reference workload.")
 
 
 def run() -> None:

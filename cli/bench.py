@@ -1,0 +1,143 @@
+"""`streamrec bench`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import Json, emit, err, errors_end_well, out, table
+from contracts.errors import UsageError
+from contracts.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True)
+
+Pairs = Annotated[int, typer.Option(min=1, help="Rounds; in each, everything that is compared runs once.")]
+Seconds = Annotated[float, typer.Option(min=0.5, help="Of each run.")]
+Users = Annotated[int, typer.Option(min=10, help="Of the reference world.")]
+Items = Annotated[int, typer.Option(min=100, help="Of the reference world.")]
+Save = Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the JSON document here too.")]
+
+
+@app.callback()
+def group() -> None:
+    """Side-by-side measurements on the reference workload."""
+
+
+@app.command("serve")
+@errors_end_well
+def serve(
+    peers: Annotated[
+        str, typer.Option(help="Beside these, by commas: fastapi, bentoml_graph, ray_serve.", metavar="NAMES")
+    ] = "",
+    pairs: Pairs = 10,
+    seconds: Seconds = 4.0,
+    clients: Annotated[int, typer.Option(min=1, max=1024, help="Connections of the closed loop.")] = 8,
+    users: Users = 50_000,
+    items: Items = 200_000,
+    extras: Annotated[
+        bool, typer.Option(help="Also overload, the lowest rungs, start times and a second worker.")
+    ] = True,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """Throughput, latency and CPU of the service on one core, each figure beside its peers in the same run.
+
+    Example: `streamrec bench serve --peers fastapi,bentoml_graph,ray_serve --pairs 10 --json`
+    """
+    from benchmarks import contestants
+    from benchmarks.serve import Plan, run
+
+    names = tuple(name for name in peers.split(",") if name)
+    if unknown := sorted(set(names) - set(contestants.PEERS)):
+        raise UsageError(f"there is no peer {unknown[0]}; there are {', '.join(contestants.PEERS)}")
+    plan = Plan(_cache(), names, pairs, seconds, clients, _size(users, items), extras)
+    with err.status("the reference workload") as status:
+        document = run(plan, lambda text: status.update(text))
+    _saved(document, save)
+    emit(document, as_json=as_json, human=lambda: _served(document))
+
+
+@app.command("gateway")
+@errors_end_well
+def gateway(
+    pairs: Pairs = 5,
+    seconds: Annotated[int, typer.Option(min=1, help="Of each run.")] = 4,
+    clients: Annotated[int, typer.Option(min=1, max=1024, help="Connections of the closed loop.")] = 8,
+    items: Items = 20_000,
+    shadow: Annotated[bool, typer.Option("--shadow", help="What a shadow does to p99, instead.")] = False,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """What the gateway adds to a request, against the same Bento asked directly.
+
+    Example: `streamrec bench gateway --pairs 10 --json`
+    """
+    from benchmarks.gateway import run
+
+    with err.status("with and without a gateway"):
+        document = run(pairs, seconds, clients, items, shadow=shadow)
+    _saved(document, save)
+    emit(document, as_json=as_json)
+
+
+@app.command("batch")
+@errors_end_well
+def batch(
+    users: Users = 50_000,
+    items: Items = 200_000,
+    count: Annotated[int, typer.Option(min=1, help="Users to recommend for, of those of the world.")] = 5_000,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a core].")] = None,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """Users a second of `batch run` over the reference world.
+
+    Example: `streamrec bench batch --count 5000 --json`
+    """
+    from benchmarks.batch import run
+
+    with err.status("slates for many users"):
+        document = run(_size(users, items), _cache(), min(count, users), processes)
+    _saved(document, save)
+    emit(document, as_json=as_json)
+
+
+def _served(document: dict[str, Any]) -> None:
+    columns = ("", "requests/s", "ours ÷ theirs", "p50 ms", "p99 ms", "CPU ms", "PSS MiB", "errors")
+
+    def row(name: str, one: dict[str, Any]) -> tuple[Any, ...]:
+        if "not_installed" in one:
+            return (name, "not installed", one["not_installed"])
+        interval = one.get("ratio_interval")
+        times = f"{interval['median']:.2f} ({interval['low']:.2f}–{interval['high']:.2f})" if interval else ""
+        figures = (one["p50_ms"], one["p99_ms"], one["cpu_ms_per_request"], one["pss_mib"], one["errors"])
+        return (name, f"{one['throughput_rps']:.1f}", times, *figures)
+
+    rows = [row("streamrec", document), *(row(name, one) for name, one in document["peers"].items())]
+    table("One core; latency at half of each one's peak", columns, (r + ("",) * (8 - len(r)) for r in rows))
+    if overload := document.get("overload"):
+        out.print(f"3 × peak: {overload['share_ok']:.1%} answered; by rung {overload['rungs']}")
+
+
+def _size(users: int, items: int) -> Any:
+    from benchmarks.reference_home import Size
+
+    whole = Size()
+    return Size(
+        users=users,
+        items=items,
+        categories=min(whole.categories, max(4, items // 100)),
+        creators=min(whole.creators, max(10, items // 40)),
+    )
+
+
+def _cache() -> Path:
+    return load_settings().home / "bench"
+
+
+def _saved(document: dict[str, Any], target: Path | None) -> None:
+    if target is not None:
+        import json
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(document, indent=1, default=str) + "\n")
