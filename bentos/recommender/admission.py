@@ -27,7 +27,7 @@ Start = Literal["full", "simple_ranking", "lists"]
 FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
 LEARNING = 0.05  # weight of the newest service time
 RATE_S = 0.5  # time over which the rate of requests is averaged
-LAG_S = 0.1  # and that for the lag of the loop
+LAG_S = 0.3  # and that for the lag of the loop: one pause is no overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class AdmissionPolicy:
     begin: float = 1.3
     end: float = 0.7
     thin_below: float = 0.5
-    refuse_lag_s: float = 0.1
+    refuse_lag_s: float = 0.05
 
 
 class Admission:

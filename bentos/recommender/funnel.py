@@ -92,7 +92,7 @@ class Funnel:
             why = repr(error)
         else:
             if not query.shadow:
-                self._lists.remember(query.user_id, kept)
+                self._lists.remember(query.user_id, kept, self.stages.rules_digest)
             return slate
         return self._ladder.lowest(flight, why)
 

@@ -18,16 +18,16 @@ class Lists:
         self._index = models.index
         self._overall = np.empty(0, np.int32) if models.fallback is None else models.fallback.popularity
         self._by_country = {} if models.fallback is None else models.fallback.by_country
-        self._last: OrderedDict[str, Candidates] = OrderedDict()
+        self._last: OrderedDict[str, tuple[Candidates, str]] = OrderedDict()
         self._capacity = capacity
 
     def __bool__(self) -> bool:
         """False: not even popularity is there."""
         return len(self._overall) > 0
 
-    def remember(self, user_id: str, slate: Candidates) -> None:
-        """Keep a user's last slate; the longest unused goes."""
-        self._last[user_id] = slate
+    def remember(self, user_id: str, slate: Candidates, rules: str = "") -> None:
+        """Keep a user's last slate; the longest unused goes. rules: digest of those that it keeps."""
+        self._last[user_id] = slate, rules
         self._last.move_to_end(user_id)
         if len(self._last) > self._capacity:
             self._last.popitem(last=False)
@@ -39,7 +39,12 @@ class Lists:
         return _listed(rows[known], np.asarray(precomputed.scores, np.float32)[known])
 
     def cached(self, user_id: str) -> Candidates | None:
-        return self._last.get(user_id)
+        found = self._last.get(user_id)
+        return found[0] if found else None
+
+    def keeps(self, user_id: str, rules: str) -> bool:
+        """Whether the user's last slate was made under these rules."""
+        return user_id in self._last and self._last[user_id][1] == rules
 
     def country(self, query: Query) -> str:
         """Whose list the request gets; empty: that of all."""

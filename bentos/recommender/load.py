@@ -3,6 +3,8 @@ answers cost. See admission.py for what is made of it.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 
 from bentos.recommender.admission import Admission, AdmissionPolicy
@@ -12,6 +14,7 @@ from contracts.errors import Overloaded
 from contracts.serving import Aim
 
 # Stages that do not run on the compute thread, or inside another one.
+TICK_S = 0.01
 ELSEWHERE = ("store", "hydrate", "rows", "runner.", "retrieval.", "ladder.")
 
 
@@ -25,6 +28,25 @@ class Load:
         self.admission = Admission(policy)
         self._compute = compute
         self._ceiling = ceiling
+        self._tick: asyncio.TimerHandle | None = None
+        self._due = math.inf  # of the next tick, perf_counter seconds
+        self._late_s = 0.0  # how late the last one was
+
+    def watch(self) -> None:
+        """Begin to measure how late the loop is; on the loop."""
+        now = time.perf_counter()
+        self._late_s = max(now - self._due, 0.0)
+        self._due = now + TICK_S
+        self._tick = asyncio.get_running_loop().call_later(TICK_S, self.watch)
+
+    def close(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+
+    @property
+    def lag_s(self) -> float:
+        """How late the loop was at its last tick, or how late the next one is already."""
+        return max(self._late_s, time.perf_counter() - self._due)
 
     @property
     def queued_s(self) -> float:
@@ -39,9 +61,7 @@ class Load:
         Raises:
             Overloaded: not even lists have room.
         """
-        # uvloop keeps the time at which it began this round, on the same clock: since then others were before us.
-        lag_s = max(began - asyncio.get_running_loop().time(), 0.0)
-        start = self.admission.start(began, left_s=left_s, queued_s=self.queued_s, lag_s=lag_s)
+        start = self.admission.start(began, left_s=left_s, queued_s=self.queued_s, lag_s=self.lag_s)
         if start is None:
             raise Overloaded("requests come faster than even lists can be sent", retry_after_s=1)
         return start if self._ceiling == "full" else _lower(start, self._ceiling)

@@ -140,6 +140,7 @@ class Runtime:
         self._tasks = [asyncio.create_task(self._forever(REFRESH_S, self._refresh))]
         if self._remotes:
             self._tasks.append(asyncio.create_task(self._forever(RUNNERS_S, self._remotes.ask_status)))
+        self._load.watch()
         self.phase = "serving"
         ready = self.readiness()
         log.info("serving %s: %s", self.bento, ready.status)
@@ -154,6 +155,7 @@ class Runtime:
     async def close(self) -> None:
         """After the last request: flush the logs and let go of everything."""
         self.phase = "stopped"
+        self._load.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -226,7 +228,7 @@ class Runtime:
             slate = funnel.lowest(query, None, "the funnel failed")
         versions = self._versions
         if funnel is not self._funnel:
-            versions = msgspec.structs.replace(versions, rules=funnel.rules.digest)
+            versions = msgspec.structs.replace(versions, rules=funnel.stages.rules_digest)
         told = facts(query, slate, self._models) if front else None
         return Answer(query, slate, request.exclude, began, versions, front, told)
 

@@ -36,6 +36,7 @@ class Stages:
     def __init__(self, models: Models, rules: RulesDocument, config: FunnelConfig) -> None:
         self.models = models
         self.rules = rules
+        self.rules_digest = rules.digest
         self.config = config
         self.hydrate = Hydrate(models)
         self.retrieval = Retrieval(models, rules, config)
@@ -54,6 +55,7 @@ class Stages:
         """The same models, sources and item features, under other rules."""
         other = copy.copy(self)
         other.rules = rules
+        other.rules_digest = rules.digest
         other.retrieval = self.retrieval.under(rules)
         other.filters = compose.filters(self.models, rules)
         other.rerankers = compose.rerankers(self.models, rules)
@@ -205,7 +207,7 @@ class Stages:
                 "union": flight.union,
                 "dropped": flight.dropped,
                 "decisions": list(decisions),
-                "rules": self.rules.digest,
+                "rules": self.rules_digest,
             }
         return Slate(
             item_ids=ids_of(item_ids, shown.items),

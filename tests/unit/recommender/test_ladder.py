@@ -88,3 +88,17 @@ def test_the_rules_hold_on_popularity_too(models: Models, ask: Any) -> None:
     rows = models.index.lookup_many(answer.item_ids)
     assert np.bincount(models.catalogue.category[rows]).max() <= 3
     assert not any(note.startswith("rule category_cap") for note in answer.notes)
+
+
+def test_a_last_slate_is_given_as_it_was_shown_and_put_in_order_again_only_under_other_rules(
+    models: Models, ask: Any
+) -> None:
+    funnel = Funnel(models, default_rules())
+    ids = funnel.popularity(ask("nobody")).item_ids[::-1]  # an order that the rules would not have made
+    funnel._lists.remember("nobody", slate(*models.index.lookup_many(ids)), funnel.stages.rules_digest)
+    given = funnel.lowest(ask("nobody"), None, "test")
+    assert (given.degradation, given.item_ids) == ("cached", ids)
+    other = funnel.under(default_rules().model_copy(update={"version": "other", "category_cap": 1}))
+    chosen = other.lowest(ask("nobody"), None, "test")
+    assert (chosen.degradation, set(chosen.item_ids)) == ("cached", set(ids))
+    assert chosen.item_ids != ids

@@ -74,7 +74,7 @@ def test_more_load_or_less_time_never_gives_a_better_rung(now, queued, lag, left
     assert ORDER.index(heavy) >= ORDER.index(light)
 
 
-@given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 1), st.floats(0, 0.099)), max_size=60))
+@given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 1), st.floats(0, 0.049)), max_size=60))
 def test_none_is_refused_while_the_loop_keeps_up(looks):
     """Whatever waits for the thread: lists need only the loop."""
     admission, now = Admission(), 0.0
