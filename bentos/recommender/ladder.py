@@ -99,9 +99,9 @@ class Ladder:
             allowed = followed_by(allowed, more)
         # Lists of the batch and cached rungs had their promotion when they were made.
         rerankers = [r for r in self._stages.rerankers if r.name != "promote" or ranked_by == "popularity"]
-        if ranked_by == "cached" and len(allowed) == len(listed) == query.k:
-            if self._lists.keeps(query.user_id, self._stages.rules_digest):
-                rerankers = []  # they have put it into this order
+        whole = ranked_by == "cached" and len(allowed) == len(listed) == query.k
+        if whole and self._lists.keeps(query.user_id, self._stages.rules_digest):
+            rerankers = []  # they have put it into this order
         shown, decisions = self._stages.rerank(flight, allowed, rerankers)
         slate = self._stages.slate(flight, user, shown, ranked_by, decisions)
         return replace(slate, sources=tuple(names or ("popularity",) for names in slate.sources))
