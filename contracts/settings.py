@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from contracts.budgets import Budgets
 from contracts.errors import UsageError
 from contracts.serving import Aim
 
@@ -28,9 +29,20 @@ class Settings(BaseModel):
         "colocated", description="all in one process, or a process for each runner"
     )
     online_store: str = Field("sqlite", description="`sqlite`, `memory` or a `redis://` URL")
+    online_store_replica: str | None = Field(
+        None, description="`redis://` URL of a replica that slow reads are asked of too", repr=False
+    )
+    breaker_open_s: float = Field(
+        30.0, gt=0, description="how long a part is left alone after 5 failures, until 3 probes ask it again"
+    )
     rules: Path | None = Field(None, description="rules document; the one in the Bento when unset")
     deadline_ms: float = Field(150.0, gt=0, le=60_000, description="time one recommendation may take")
-    source_budget_ms: float = Field(30.0, gt=0, description="time any one retrieval source may take")
+    gateway_budget_ms: float = Field(5.0, ge=0, description="of the deadline: what happens before the first stage")
+    features_budget_ms: float = Field(15.0, gt=0, description="of the deadline: the wait for the online store")
+    retrieval_budget_ms: float = Field(30.0, gt=0, description="of the deadline: any one source; they count once")
+    ranking_budget_ms: float = Field(50.0, gt=0, description="of the deadline: the rankers")
+    reranking_budget_ms: float = Field(20.0, ge=0, description="of the deadline: re-ranking")
+    assembly_budget_ms: float = Field(5.0, gt=0, description="of the deadline: the answer, also of a lower rung")
     log_contexts: float = Field(1.0, ge=0, le=1, description="share of requests whose context record is kept")
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(
@@ -54,6 +66,22 @@ class Settings(BaseModel):
     )
     control_db: str | None = Field(None, description="SQLAlchemy URL; SQLite under `home` when unset", repr=False)
     operator_token: str | None = Field(None, description="token of the operator at the command line", repr=False)
+
+    @property
+    def budgets(self) -> Budgets:
+        return Budgets(
+            self.gateway_budget_ms,
+            self.features_budget_ms,
+            self.retrieval_budget_ms,
+            self.ranking_budget_ms,
+            self.reranking_budget_ms,
+            self.assembly_budget_ms,
+        )
+
+    @model_validator(mode="after")
+    def _budgets_fit(self) -> "Settings":
+        self.budgets.must_fit(self.deadline_ms)
+        return self
 
     @property
     def control_uri(self) -> str:

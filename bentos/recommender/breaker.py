@@ -30,9 +30,15 @@ class BreakerPolicy:
     good: int = 3
 
 
-# For what one serving process depends on: the online store, a ranker, a runner's process, the event log. A Bento of a
-# routing table has a policy of its own (the default): the gateway has another one to ask at once.
-DEPENDENCY = BreakerPolicy(open_s=30.0, open_max_s=30.0, probes=3, good=3)
+def dependency(open_s: float = 30.0) -> BreakerPolicy:
+    """For what one serving process depends on: the online store, a ranker, a runner's process, the event log.
+
+    A Bento of a routing table has the default one: the gateway has another Bento to ask at once.
+    """
+    return BreakerPolicy(open_s=open_s, open_max_s=open_s, probes=3, good=3)
+
+
+DEPENDENCY = dependency()
 
 
 class Breaker:

@@ -20,6 +20,7 @@ from bentos.recommender.sources.graph import Graph
 from bentos.recommender.sources.trending import Trending
 from bentos.recommender.sources.two_tower import TwoTower
 from bentos.recommender.types import Source
+from contracts.budgets import Budgets
 from contracts.catalogue import Catalogue
 from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
@@ -31,16 +32,13 @@ QUOTAS: Mapping[str, int] = {"two_tower": 200, "graph": 150, "content": 100, "tr
 
 @dataclass(frozen=True, slots=True)
 class FunnelConfig:
-    """Shares are of the whole time a request has. `depth`: how far a source reads, in quotas, as sources overlap."""
+    """`depth`: how far a source reads, in quotas, as sources overlap."""
 
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
     total: int = 500
     depth: float = 4.0
     agreement: float = 1.5
-    source_budget_ms: float = 30.0
-    store_share: float = 0.4
-    early_share: float = 0.5
-    reserve_share: float = 0.05  # kept back for an answer from a lower rung
+    budgets: Budgets = field(default_factory=Budgets)
     cached_slates: int = 2_000
 
     def reach(self, source: str) -> int:

@@ -11,16 +11,17 @@ import asyncio
 import copy
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender import compose
 from bentos.recommender.compose import FunnelConfig
-from bentos.recommender.inflight import InFlight
+from bentos.recommender.inflight import InFlight, NotBegun
 from bentos.recommender.ladder import Ladder
 from bentos.recommender.lists import Lists
 from bentos.recommender.models import Models
@@ -28,17 +29,23 @@ from bentos.recommender.ranking import NOT_ASKED, Given
 from bentos.recommender.remote import Compute, RemoteFallback, RemoteRanking, RemoteRetrieval
 from bentos.recommender.retrieval import Brought
 from bentos.recommender.stages import Stages
-from bentos.recommender.trace import Trace
 from bentos.recommender.types import Candidates, Query, Slate, SourceResult, User
 from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
 from contracts.serving import SOURCES
-from features.online.base import ItemSnapshot, OnlineStore, UserState
+from features.online.base import ItemSnapshot, UserState
 
 T = TypeVar("T")
+LIGHT_SHARE = 0.3  # of the time for ranking, kept for the light ranker where both are in processes of their own
 NO_RULES = RulesDocument(
     version="none", category_cap=None, fresh_floor=0, creator_floor=0, promoted_boost=1.0, suppress_seen=True
 )
+
+
+class UserReader(Protocol):
+    """A store, or what guards one (`reads/`)."""
+
+    async def read_user(self, user_id: str) -> UserState: ...
 
 
 class Funnel:
@@ -62,6 +69,7 @@ class Funnel:
         self.stages = Stages(models, self.rules, self.config)
         self._lists = Lists(models, self.config.cached_slates)
         self._ladder = Ladder(self.stages, self._lists)
+        self.not_begun: Counter[str] = Counter()  # stages that nobody waited for any more
         self._compute = compute
         self._remote_retrieval = remote_retrieval
         self._remote_ranking = remote_ranking
@@ -71,22 +79,22 @@ class Funnel:
 
     # --- serving -----------------------------------------------------------------------------------------------------
 
-    async def recommend(self, query: Query, store: OnlineStore) -> Slate:
+    async def recommend(self, query: Query, store: UserReader) -> Slate:
         """The best slate that can be had before `query.deadline`.
 
         Raises:
             Overloaded: not even popularity is there.
         """
-        flight = InFlight(query)
         began = time.perf_counter()
-        whole = query.deadline - began
+        plan = self.config.budgets.plan(began, query.deadline)
+        flight = InFlight(query, plan=plan, not_begun=self.not_begun)
         if query.aim == "lists":
-            flight.state = await self._read(flight, store, whole * self.config.store_share)
+            await self._read(flight, store)
             return self._ladder.lowest(flight, "the aim is lists")
         try:
-            async with asyncio.timeout(_seconds(whole * (1 - self.config.reserve_share))):
-                slate, kept = await self._serve(flight, store, began, whole)
-        except TimeoutError:
+            async with asyncio.timeout(_seconds(plan.answer_at - began)):
+                slate, kept = await self._serve(flight, store)
+        except (TimeoutError, NotBegun):
             why = "the deadline passed"
         except Exception as error:
             why = repr(error)
@@ -94,30 +102,28 @@ class Funnel:
             if not query.shadow:
                 self._lists.remember(query.user_id, kept, self.stages.rules_digest)
             return slate
+        finally:
+            flight.given_up = True  # what the compute thread still has of it stops before its next stage
         return self._ladder.lowest(flight, why)
 
-    async def _serve(
-        self, flight: InFlight, store: OnlineStore, began: float, whole: float
-    ) -> tuple[Slate, Candidates]:
-        query, trace = flight.query, flight.trace
+    async def _serve(self, flight: InFlight, store: UserReader) -> tuple[Slate, Candidates]:
+        query, trace, plan = flight.query, flight.trace, flight.plan
         known = self.stages.hydrate.known(query)
-        early_until = began + whole * self.config.early_share
-        early_query = replace(query, deadline=early_until)
         if query.sources_off:
             flight.notes.append(f"switched off: {', '.join(query.sources_off)}")
         early_names = self._names(query, needs_session=False)
-        early = asyncio.ensure_future(self._retrieve(early_names, early_query, known, trace))
+        early = asyncio.ensure_future(self._retrieve(early_names, flight, known))
         early.add_done_callback(_noticed)
         try:
-            flight.state = await self._read(flight, store, whole * self.config.store_share)
+            await self._read(flight, store)
             with trace.stage("hydrate"):
-                user = self.stages.hydrate.resolve(query, known, flight.state)
+                user = self.stages.hydrate.resolve(query, known, flight.state or UserState(query.user_id))
             flight.stale = user.stale or flight.stale
             if query.aim == "full" and (why := self.thin(user)):
                 query = flight.query = replace(query, aim="simple_ranking")
                 flight.notes.append(why)
             try:
-                async with asyncio.timeout(_seconds(early_until - time.perf_counter())):
+                async with asyncio.timeout(_seconds(plan.retrieval_until - time.perf_counter())):
                     flight.add(await early)
             except TimeoutError:
                 flight.add(dict.fromkeys(early_names, "late: not back when the rest had to start"))
@@ -125,42 +131,53 @@ class Funnel:
             early.cancel()
         if self._remote_retrieval is None and self._remote_ranking is None and self._remote_fallback is None:
             return await self._on_compute(lambda: self.stages.second_hop(flight, user))
-        flight.add(await self._retrieve(self._names(query, needs_session=True), query, user, trace))
+        flight.add(await self._retrieve(self._names(query, needs_session=True), flight, user))
         candidates, rows = await self._on_compute(lambda: self._with_rows(flight, user))
-        given = await self._remote_scores(rows, query, trace)
+        given = await self._remote_scores(rows, flight)
         return await self._on_compute(lambda: self.stages.conclude(flight, user, candidates, rows, given))
 
-    async def _read(self, flight: InFlight, store: OnlineStore, seconds: float) -> UserState:
+    async def _read(self, flight: InFlight, store: UserReader) -> None:
         """One round trip. A store that is away or late costs the user's features, not the answer."""
-        began = time.perf_counter()
+        began, plan = time.perf_counter(), flight.plan
         try:
-            async with asyncio.timeout(_seconds(seconds)):
-                return await store.read_user(flight.query.user_id)
+            async with asyncio.timeout(_seconds(min(plan.read_s, plan.features_until - began))):
+                flight.state = await store.read_user(flight.query.user_id)
+            self._lists.noticed(flight.state.precomputed)
         except TimeoutError:
             flight.notes.append("online store: late")
+            flight.stale = ("online_store",)
         except Exception as error:
             flight.notes.append(f"online store: {error!r}")
+            flight.stale = ("online_store",)
         finally:
             flight.trace.add("store", began, time.perf_counter())
-        flight.stale = ("online_store",)
-        return UserState(flight.query.user_id)
 
-    async def _retrieve(self, names: tuple[str, ...], query: Query, user: User, trace: Trace) -> Brought:
+    async def _retrieve(self, names: tuple[str, ...], flight: InFlight, user: User) -> Brought:
+        query, trace, plan = flight.query, flight.trace, flight.plan
         if self._remote_retrieval is None:
-            return await self._on_compute(lambda: self.stages.retrieval.retrieve(names, query, user, trace))
+            return await self._on_compute(
+                lambda: self.stages.retrieval.retrieve(names, query, user, trace, limits=plan)
+            )
         began = time.perf_counter()
         try:
-            return dict(await self._remote_retrieval.retrieve(names, query, user))
+            return dict(await self._remote_retrieval.retrieve(names, query, user, plan))
         except Exception as error:
             return dict.fromkeys(names, f"retrieval runner: {error!r}")
         finally:
             trace.add("retrieval." + "+".join(names), began, time.perf_counter())
 
-    async def _remote_scores(self, rows: NDArray[np.float32] | None, query: Query, trace: Trace) -> Given:
-        """Scores from runners elsewhere, in the order of the chain, until one has answered."""
+    async def _remote_scores(self, rows: NDArray[np.float32] | None, flight: InFlight) -> Given:
+        """Scores from runners elsewhere, in the order of the chain, until one has answered.
+
+        The first must leave the light ranker its share of the time.
+        """
+        query, trace, until = flight.query, flight.trace, flight.plan.ranking_until
         given: dict[str, NDArray[np.float32] | str] = {}
         if rows is None:
             return given
+        first_until = until
+        if self._remote_fallback is not None and not math.isinf(until):
+            first_until -= LIGHT_SHARE * max(until - time.perf_counter(), 0.0)
         calls = (
             ("dcn", None if self._remote_ranking is None else self._remote_ranking.score),
             ("logistic", None if self._remote_fallback is None else self._remote_fallback.light),
@@ -174,7 +191,7 @@ class Funnel:
                 continue
             began = time.perf_counter()
             try:
-                given[name] = await call(rows)
+                given[name] = await call(rows, first_until if name == "dcn" else until)
             except Exception as error:
                 given[name] = f"runner: {error!r}"
             trace.add(f"runner.{name}", began, time.perf_counter())
@@ -233,11 +250,14 @@ class Funnel:
 
     def run(self, query: Query, state: UserState) -> Slate:
         """The same stages in order, in this thread, without budgets when `query.deadline` is infinite."""
-        flight = InFlight(query, state=state)
+        plan = self.config.budgets.plan(time.perf_counter(), query.deadline)
+        flight = InFlight(query, state=state, plan=plan)
         try:
             user = self.stages.gather(flight, state)
             candidates = self.stages.union(flight, user)
             slate, _ = self.stages.conclude(flight, user, candidates)
+        except NotBegun:
+            return self._ladder.lowest(flight, "the deadline passed")
         except Exception as error:
             return self._ladder.lowest(flight, repr(error))
         return slate

@@ -20,6 +20,7 @@ class Lists:
         self._by_country = {} if models.fallback is None else models.fallback.by_country
         self._last: OrderedDict[str, tuple[Candidates, str]] = OrderedDict()
         self._capacity = capacity
+        self.published_us: int | None = None  # of the published lists, on the data set's clock; None: none seen yet
 
     def __bool__(self) -> bool:
         """False: not even popularity is there."""
@@ -31,6 +32,11 @@ class Lists:
         self._last.move_to_end(user_id)
         if len(self._last) > self._capacity:
             self._last.popitem(last=False)
+
+    def noticed(self, precomputed: PrecomputedList | None) -> None:
+        """A published list has come by: how old they are is known without an answer from one."""
+        if precomputed is not None:
+            self.published_us = precomputed.feature_time_us
 
     def batch(self, precomputed: PrecomputedList) -> Candidates:
         """A published list, without items that this catalogue does not know."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.types import Query, SourceResult, User
+from contracts.budgets import Plan
 
 T = TypeVar("T")
 
@@ -23,13 +24,15 @@ class Compute(Protocol):
 
 class RemoteRetrieval(Protocol):
     async def retrieve(
-        self, sources: tuple[str, ...], query: Query, user: User
+        self, sources: tuple[str, ...], query: Query, user: User, limits: Plan
     ) -> Mapping[str, SourceResult | str]: ...
 
 
 class RemoteRanking(Protocol):
-    async def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str: ...
+    """until: `time.perf_counter()` seconds; what is not there by then is a reason."""
+
+    async def score(self, rows: NDArray[np.float32], until: float) -> NDArray[np.float32] | str: ...
 
 
 class RemoteFallback(Protocol):
-    async def light(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str: ...
+    async def light(self, rows: NDArray[np.float32], until: float) -> NDArray[np.float32] | str: ...

@@ -1,15 +1,16 @@
 """Running sources: each in its time, a late or failing one left out by name."""
 
 import copy
-import math
 import time
 from collections.abc import Iterable, Mapping
 
 from bentos.recommender.compose import FunnelConfig, sources
 from bentos.recommender.eligibility import Eligibility
+from bentos.recommender.inflight import NO_LIMITS
 from bentos.recommender.models import Models
 from bentos.recommender.trace import Trace
 from bentos.recommender.types import Query, Source, SourceResult, User
+from contracts.budgets import Plan
 from contracts.rules import RulesDocument
 
 # What a source brought, or why it was left out.
@@ -34,14 +35,19 @@ class Retrieval:
         return tuple(name for name, source in self.sources.items() if source.needs_session is needs_session)
 
     def retrieve(
-        self, names: Iterable[str], query: Query, user: User, trace: Trace | None = None, n: int | None = None
+        self,
+        names: Iterable[str],
+        query: Query,
+        user: User,
+        trace: Trace | None = None,
+        n: int | None = None,
+        limits: Plan = NO_LIMITS,
     ) -> Brought:
         """Ask the named sources one after another. `n`: items a source, default its reach.
 
         A native call cannot be cancelled, so time is looked at before each source and after it: none starts after the
-        deadline, and what took longer than its budget is not used. Without a deadline there is no budget either.
+        moment by which retrieval must have ended, and what took longer than its budget is not used.
         """
-        hurried = not math.isinf(query.deadline)
         blocked = self._eligibility.blocked(query, user)
         brought: Brought = {}
         for name in names:
@@ -50,7 +56,7 @@ class Retrieval:
                 brought[name] = "not loaded"
                 continue
             began = time.perf_counter()
-            if began > query.deadline:
+            if began > limits.retrieval_until:
                 brought[name] = "no time left"
                 continue
             try:
@@ -60,7 +66,6 @@ class Retrieval:
             ended = time.perf_counter()
             if trace is not None:
                 trace.add(f"source.{name}", began, ended)
-            took_ms = (ended - began) * 1e3
-            if hurried and took_ms > self._config.source_budget_ms:
-                brought[name] = f"late: {took_ms:.0f} ms of {self._config.source_budget_ms:g}"
+            if ended - began > limits.source_s:
+                brought[name] = f"late: {(ended - began) * 1e3:.0f} ms of {limits.source_s * 1e3:g}"
         return brought

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bentos.recommender.health import GAUGE, Component, Phase, Readiness, best_r
 from bentos.recommender.load import Load
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
+from bentos.recommender.reads.choose import user_reads
 from bentos.recommender.request_ids import new_request_id
 from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Query, Slate
@@ -40,7 +41,7 @@ from contracts.rules import RulesDocument
 from contracts.serving import Aim
 from contracts.settings import Settings
 from features.online.base import OnlineStore
-from features.online.open import open_store
+from features.online.open import open_replica, open_store
 from features.registry import REGISTRY
 
 log = logging.getLogger("streamrec.serving")
@@ -60,18 +61,6 @@ class Remotes:
     @property
     def all(self) -> "tuple[RemoteRetrieval | RemoteScorer, ...]":
         return self.retrieval, self.ranking, self.fallback
-
-    @contextlib.contextmanager
-    def patience(self, budget_s: float) -> Iterator[None]:
-        """Longer budgets, for the first calls."""
-        usual = [runner.budget_s for runner in self.all]
-        for runner in self.all:
-            runner.budget_s = budget_s
-        try:
-            yield
-        finally:
-            for runner, seconds in zip(self.all, usual, strict=True):
-                runner.budget_s = seconds
 
     async def ask_status(self) -> None:
         await asyncio.gather(*(runner.ask_status() for runner in self.all))
@@ -107,7 +96,7 @@ class Runtime:
         self._funnel = Funnel(
             models,
             self._rules,
-            config=FunnelConfig(source_budget_ms=settings.source_budget_ms),
+            config=FunnelConfig(budgets=settings.budgets),
             compute=self._compute,
             remote_retrieval=remotes.retrieval if remotes else None,
             remote_ranking=remotes.ranking if remotes else None,
@@ -118,6 +107,8 @@ class Runtime:
         self._funnel.thin = self._load.thin
         self._overridden = Overridden(self._funnel)
         self._store: OnlineStore = open_store(settings)
+        self._replica = open_replica(settings)
+        self._reads = user_reads(settings, self._store, self._replica)
         # Another one for the background, as one connection belongs to one thread; the in-memory store is itself both.
         self._snapshots = self._store if settings.online_store == "memory" else open_store(settings)
         self._store_problem = ""
@@ -162,7 +153,7 @@ class Runtime:
         await self._events.close()
         await asyncio.to_thread(self._exposures.close)
         await asyncio.to_thread(self._contexts.close)
-        for store in {id(s): s for s in (self._store, self._snapshots)}.values():
+        for store in {id(s): s for s in (self._store, self._snapshots, self._replica) if s}.values():
             store.close()
         self._compute.close()
 
@@ -219,7 +210,7 @@ class Runtime:
             if front and front.rung == "popularity":
                 slate = funnel.popularity(query)
             else:
-                slate = await funnel.recommend(query, self._store)
+                slate = await funnel.recommend(query, self._reads)
         except StreamRecError:
             raise
         except Exception:  # a fault of ours costs quality, not the answer
@@ -340,10 +331,9 @@ class Runtime:
     async def _warm(self) -> None:
         await self._compute(self._funnel.warm)
         if self._remotes:  # the sessions over there have not run yet
-            with self._remotes.patience(RUNNERS_START_S):
-                for _ in range(3):
-                    query = Query(new_request_id(), "", 1, self._models.now_us(), math.inf)
-                    await asyncio.wait_for(self._funnel.recommend(query, self._store), RUNNERS_START_S)
+            for _ in range(3):
+                query = Query(new_request_id(), "", 1, self._models.now_us(), math.inf)
+                await asyncio.wait_for(self._funnel.recommend(query, self._store), RUNNERS_START_S)
 
     async def _refresh(self) -> None:
         try:

@@ -21,6 +21,7 @@ from bentoml._internal.context import server_context
 
 from bentos.recommender import device
 from bentos.recommender.assemble import load_models
+from bentos.recommender.breaker import dependency
 from bentos.recommender.bundles import pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.entry import Entry
@@ -45,7 +46,6 @@ QUIET: dict[str, Any] = {"metrics": {"enabled": False}, "logging": {"access": {"
 RUNNER: dict[str, Any] = {**QUIET, "runner_connection": FOR_GOOD, "traffic": {"timeout": 10}}
 BATCH_ROWS = 16_384  # about 32 requests of 500 candidates
 BATCH_LATENCY_MS = 2_000  # what waited longer is dropped; its caller has gone long before
-RANK_SHARE = 0.35  # of the whole deadline, for one ranker in another process
 
 
 def _service(decorated: Any) -> Any:
@@ -98,14 +98,13 @@ class Retrieval:
         _end_with_arbiter()
         settings = serving_settings()
         self.models = models or _load(settings, ("sources",))
-        self.stage = RetrievalStage(
-            self.models, default_rules(), FunnelConfig(source_budget_ms=settings.source_budget_ms)
-        )
+        self.stage = RetrievalStage(self.models, default_rules(), FunnelConfig(budgets=settings.budgets))
 
     @bentoml.api
     def retrieve(self, payload: dict[str, Any]) -> dict[str, Any]:
         """`wire.pack` in, `wire.pack_results` out."""
-        return pack_results(self.stage.retrieve(*unpack(payload)))
+        sources, query, user, limits = unpack(payload)
+        return pack_results(self.stage.retrieve(sources, query, user, limits=limits))
 
     @bentoml.api
     async def status(self) -> dict[str, Any]:
@@ -181,11 +180,11 @@ class Recommender:
         remotes = None
         if DISTRIBUTED:
             models = load_models(pins.folders, parts=())
-            budget_s = settings.deadline_ms / 1000 * RANK_SHARE
+            policy = dependency(settings.breaker_open_s)
             remotes = Remotes(
-                RemoteRetrieval("Retrieval", self.retrieval.to_async, budget_s),
-                RemoteScorer("Ranking", self.ranking.to_async, budget_s),
-                RemoteScorer("Fallback", self.fallback.to_async, budget_s),
+                RemoteRetrieval("Retrieval", self.retrieval.to_async, policy),
+                RemoteScorer("Ranking", self.ranking.to_async, policy),
+                RemoteScorer("Fallback", self.fallback.to_async, policy),
             )
         else:
             models = load_models(pins.folders, providers=device.providers(settings.device))

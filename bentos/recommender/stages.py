@@ -1,8 +1,6 @@
 """The stages of the request path in order, for one set of models. Native work: they belong to the compute thread."""
 
 import copy
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,8 +26,6 @@ from contracts.rules import RulesDocument
 from contracts.serving import RankedBy
 from features.online.base import UserState
 from features.ranking import rows as ranking_rows
-
-RANKING_RESERVE_S = 2e-3  # with less time than this left the ranker is not begun
 
 
 class Stages:
@@ -66,24 +62,24 @@ class Stages:
         query = flight.query
         known = self.hydrate.known(query)
         early, late = (self.retrieval.names(needs_session=needs) for needs in (False, True))
-        flight.add(self.retrieval.retrieve(early, query, known, flight.trace))
+        flight.add(self.retrieval.retrieve(early, query, known, flight.trace, limits=flight.plan))
         with flight.trace.stage("hydrate"):
             user = self.hydrate.resolve(query, known, state)
         flight.stale = user.stale
-        flight.add(self.retrieval.retrieve(late, query, user, flight.trace))
+        flight.add(self.retrieval.retrieve(late, query, user, flight.trace, limits=flight.plan))
         return user
 
     def second_hop(self, flight: InFlight, user: User) -> tuple[Slate, Candidates]:
         """What needs the session, then all that follows."""
-        if time.perf_counter() > flight.query.deadline:
-            raise TimeoutError  # nobody waits for it any more
+        flight.worth("retrieval")
         off = flight.query.sources_off
         late = tuple(name for name in self.retrieval.names(needs_session=True) if name not in off)
-        flight.add(self.retrieval.retrieve(late, flight.query, user, flight.trace))
+        flight.add(self.retrieval.retrieve(late, flight.query, user, flight.trace, limits=flight.plan))
         return self.conclude(flight, user, self.union(flight, user))
 
     def union(self, flight: InFlight, user: User) -> Candidates:
         """Merge, then filter. May be empty."""
+        flight.worth("merge")
         with flight.trace.stage("merge"):
             union = merge(flight.brought, self.config.quotas, self.config.total, self.config.agreement)
             flight.union = len(union)
@@ -104,10 +100,13 @@ class Stages:
 
         Raises:
             LookupError: there are no candidates.
+            NotBegun: the time is up, or nobody waits.
         """
         if not len(candidates):
             raise LookupError("no candidates")
+        flight.worth("ranking")
         ranked, ranked_by = self._rank(flight, user, candidates, rows, given or {})
+        flight.worth("reranking")
         with flight.trace.stage("rerank"):
             shown, decisions = self.rerank(flight, ranked, self.rerankers)
         if self.models.retrieval is not None:
@@ -140,10 +139,9 @@ class Stages:
                     made = self.rows(query, user, candidates)
             return made
 
-        until = query.deadline if math.isinf(query.deadline) else query.deadline - RANKING_RESERVE_S
         with flight.trace.stage("rank"):
             ranked, ranked_by, notes = rank(
-                self.scorers, candidates, rows_once, given=given, deadline=until, aim=query.aim
+                self.scorers, candidates, rows_once, given=given, deadline=flight.plan.ranking_until, aim=query.aim
             )
         flight.notes += notes
         return ranked, ranked_by

@@ -5,23 +5,29 @@ at home. Reasons come back as data, and the callers' side turns every failure of
 """
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.recommender.breaker import DEPENDENCY, Breaker, BreakerPolicy
 from bentos.recommender.types import Query, SourceResult, User
+from contracts.budgets import Plan
 from features.online.base import UserState
 
 STATUS_S = 1.0
+LEAST_S = 0.001  # with less time another try is not worth it
+PATIENCE_S = 20.0  # for a request without a deadline: the first one, through sessions that have not run yet
 log = logging.getLogger("streamrec.serving")
 
 
-def pack(sources: tuple[str, ...], query: Query, user: User) -> dict[str, Any]:
-    """`deadline` travels as it is: CLOCK_MONOTONIC is one clock for all processes of a machine."""
+def pack(sources: tuple[str, ...], query: Query, user: User, limits: Plan) -> dict[str, Any]:
+    """Moments travel as they are: CLOCK_MONOTONIC is one clock for all processes of a machine."""
     return {
         "sources": list(sources),
         "request_id": query.request_id,
@@ -29,6 +35,7 @@ def pack(sources: tuple[str, ...], query: Query, user: User) -> dict[str, Any]:
         "k": query.k,
         "now_us": query.now_us,
         "deadline": query.deadline,
+        "limits": dataclasses.astuple(limits),
         "context": dict(query.context),
         "exclude": query.exclude,
         "row": user.row,
@@ -38,7 +45,7 @@ def pack(sources: tuple[str, ...], query: Query, user: User) -> dict[str, Any]:
     }
 
 
-def unpack(payload: Mapping[str, Any]) -> tuple[tuple[str, ...], Query, User]:
+def unpack(payload: Mapping[str, Any]) -> tuple[tuple[str, ...], Query, User, Plan]:
     query = Query(
         request_id=payload["request_id"],
         user_id=payload["user_id"],
@@ -55,7 +62,7 @@ def unpack(payload: Mapping[str, Any]) -> tuple[tuple[str, ...], Query, User]:
         history_age_h=payload["history_age_h"],
         seen=payload["seen"],
     )
-    return tuple(payload["sources"]), query, user
+    return tuple(payload["sources"]), query, user, Plan(*payload["limits"])
 
 
 def pack_results(results: Mapping[str, SourceResult | str]) -> dict[str, Any]:
@@ -77,63 +84,101 @@ def unpack_results(payload: Mapping[str, Any]) -> dict[str, SourceResult | str]:
 class _Runner:
     """One dependency, called through BentoML's async client.
 
-    A call that fails marks the runner as away, and until `ask_status` reaches it again calls are answered with the
-    reason at once: its socket outlives the process, so that a request would wait there for nothing.
+    A connection that is lost is tried again once, in the time that is left: the process has been killed, perhaps with
+    others beside it. From then on calls are answered with the reason at once, until `ask_status` reaches it again: its
+    socket outlives the process, so that a request would wait there for nothing. Failures of a process that does answer
+    are the breaker's to count; a process that was started again begins with a new one.
     """
 
-    def __init__(self, name: str, client: Any, budget_s: float) -> None:
+    def __init__(self, name: str, client: Any, policy: BreakerPolicy = DEPENDENCY) -> None:
         self.name = name
         self.status: dict[str, Any] = {}  # what it last said of itself
         self.problem = "has not answered yet"  # "" while it answers
+        self.counts: Counter[str] = Counter()
+        self.breaker = Breaker(policy)
+        self._policy = policy
         self._client = client
-        self.budget_s = budget_s
 
     async def ask_status(self) -> None:
         answer = await self._attempt(STATUS_S, "status")
-        if isinstance(answer, str):
-            self.problem = answer
-        else:
-            self.status, self.problem = answer, ""
+        if isinstance(answer, Failure):
+            self.problem = answer.reason
+            return
+        if answer.get("pid") != self.status.get("pid"):
+            self.breaker = Breaker(self._policy)
+        self.status, self.problem = answer, ""
 
-    async def _call(self, method: str, argument: Any, timeout_s: float) -> Any | str:
-        """The answer, or the reason why there is none."""
+    async def _call(
+        self, method: str, argument: Any, until: float, wrong: Callable[[Any], str] = lambda answer: ""
+    ) -> Any | str:
+        """The answer, or the reason why there is none. wrong: what is wrong with an answer, "" nothing."""
         if self.problem:
             return self.problem
-        answer = await self._attempt(timeout_s, method, argument)
-        if isinstance(answer, str):
-            self.problem = answer
+        breaker, now = self.breaker, time.perf_counter()
+        permit = breaker.allow(now)
+        if permit is None:
+            self.counts["refused"] += 1
+            return f"the {self.name} process is left alone after failures in a row"
+        answer: Any = None
+        try:
+            answer = await self._attempt(until - now, method, argument)
+            if isinstance(answer, Failure) and answer.lost:
+                self.problem = answer.reason
+                now = time.perf_counter()
+                if until - now > LEAST_S:
+                    self.counts["tried_again"] += 1
+                    answer = await self._attempt(until - now, method, argument)
+        except BaseException:  # the caller has left
+            breaker.none(permit)
+            raise
+        reason = answer.reason if isinstance(answer, Failure) else wrong(answer)
+        if reason:
+            self.counts["failed"] += 1
+            breaker.bad(permit, time.perf_counter())
+            return reason
+        breaker.good(permit, time.perf_counter())
         return answer
 
-    async def _attempt(self, timeout_s: float, method: str, *arguments: Any) -> Any | str:
+    async def _attempt(self, timeout_s: float, method: str, *arguments: Any) -> "Any | Failure":
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(max(min(timeout_s, PATIENCE_S), 0.001)):
                 # `client.status` and the like are there only after the start-up, `call` always.
                 return await self._client.call(method, *arguments)
         except TimeoutError:
-            return f"the {self.name} process did not answer in time"
+            return Failure(f"the {self.name} process did not answer in time", lost=False)
         except Exception as error:  # aiohttp's, BentoML's, the socket's: each means that it is not there
             log.debug("%s.%s failed", self.name, method, exc_info=True)
-            return f"the {self.name} process is away: {type(error).__name__}"
+            return Failure(f"the {self.name} process is away: {type(error).__name__}", lost=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a call gave nothing. lost: there was no answer at all, rather than a late one."""
+
+    reason: str
+    lost: bool
 
 
 class RemoteRetrieval(_Runner):
-    async def retrieve(self, sources: tuple[str, ...], query: Query, user: User) -> Mapping[str, SourceResult | str]:
-        left_s = query.deadline - time.perf_counter()
-        answer = await self._call("retrieve", pack(sources, query, user), max(min(left_s, 10.0), 0.001))
+    async def retrieve(
+        self, sources: tuple[str, ...], query: Query, user: User, limits: Plan
+    ) -> Mapping[str, SourceResult | str]:
+        answer = await self._call("retrieve", pack(sources, query, user, limits), limits.retrieval_until)
         return dict.fromkeys(sources, answer) if isinstance(answer, str) else unpack_results(answer)
 
 
 class RemoteScorer(_Runner):
     """`Ranking` and `Fallback`: rows float32 [R, F] → float32 [R]. NaN is how a runner says that it cannot score."""
 
-    async def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str:
-        answer = await self._call("score", rows, self.budget_s)
-        if isinstance(answer, str):
-            return answer
-        scores = np.asarray(answer, dtype=np.float32)
-        if scores.shape != (len(rows),):
-            return f"the {self.name} process gave {scores.shape} scores for {len(rows)} rows"
-        return f"the {self.name} process has no model" if np.isnan(scores).any() else scores
+    async def score(self, rows: NDArray[np.float32], until: float) -> NDArray[np.float32] | str:
+        answer = await self._call("score", rows, until, lambda scores: self._wrong(scores, len(rows)))
+        return answer if isinstance(answer, str) else np.asarray(answer, dtype=np.float32)
 
-    async def light(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | str:
-        return await self.score(rows)
+    def _wrong(self, answer: Any, rows: int) -> str:
+        scores = np.asarray(answer)
+        if scores.shape != (rows,):
+            return f"the {self.name} process gave {scores.shape} scores for {rows} rows"
+        return "" if np.isfinite(scores).all() else f"the {self.name} process has no model, or it fails"
+
+    async def light(self, rows: NDArray[np.float32], until: float) -> NDArray[np.float32] | str:
+        return await self.score(rows, until)

@@ -19,11 +19,12 @@ from bentos.recommender.funnel import Funnel
 from bentos.recommender.models import Models
 from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Query, SourceResult, User
+from contracts.budgets import Budgets
 from contracts.errors import Overloaded, Unreachable
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
 
 T = TypeVar("T")
-PATIENT = FunnelConfig(source_budget_ms=10_000.0)
+PATIENT = FunnelConfig(budgets=Budgets(features_ms=5_000.0, retrieval_ms=4_000.0))
 
 
 class Store:
@@ -131,7 +132,7 @@ def test_sources_that_need_no_session_run_while_the_store_is_read(models: Models
 def test_a_late_source_is_left_out_by_name_and_the_rest_answer(
     name: str, models: Models, ask: Any, compute: Any
 ) -> None:
-    funnel = Funnel(models, default_rules(), config=FunnelConfig(source_budget_ms=200.0), compute=compute)
+    funnel = Funnel(models, default_rules(), config=FunnelConfig(budgets=Budgets(retrieval_ms=200.0)), compute=compute)
     funnel.warm()
     funnel.stages.retrieval.sources[name] = Wrapped(funnel.stages.retrieval.sources[name], lambda: busy(0.25))
     slate = serve(funnel, ask(deadline=time.perf_counter() + 10))
@@ -247,7 +248,12 @@ def test_a_safety_filter_that_raises_lets_nothing_through(models: Models, ask: A
 def test_without_the_store_the_answer_says_stale_features(
     error: Exception | None, models: Models, ask: Any, compute: Any
 ) -> None:
-    funnel = Funnel(models, default_rules(), config=replace(PATIENT, store_share=0.02), compute=compute)
+    funnel = Funnel(
+        models,
+        default_rules(),
+        config=FunnelConfig(budgets=Budgets(features_ms=20.0, retrieval_ms=4_000.0)),
+        compute=compute,
+    )
     store = Store(error=error) if error else Store(delay_s=30)
     slate = serve(funnel, ask(deadline=time.perf_counter() + 10), store)
     assert slate.degradation == "stale_features"
@@ -354,16 +360,16 @@ class Runners:
         self._models, self._funnel, self._ranking = models, funnel, ranking
         self.asked: list[tuple[str, ...]] = []
 
-    async def retrieve(self, sources: tuple[str, ...], query: Query, user: User) -> Any:
+    async def retrieve(self, sources: tuple[str, ...], query: Query, user: User, limits: Any) -> Any:
         self.asked.append(sources)
-        return self._funnel.stages.retrieval.retrieve(sources, query, user)
+        return self._funnel.stages.retrieval.retrieve(sources, query, user, limits=limits)
 
-    async def score(self, rows: Any) -> Any:
+    async def score(self, rows: Any, until: float) -> Any:
         if self._ranking is not None:
             return self._ranking(rows)
         return self._models.ranker.score(rows)  # type: ignore[union-attr]
 
-    async def light(self, rows: Any) -> Any:
+    async def light(self, rows: Any, until: float) -> Any:
         return self._models.light.score(rows)  # type: ignore[union-attr]
 
 
@@ -408,7 +414,7 @@ def test_a_ranking_runner_that_is_away_or_off_gives_the_next_rung(ranking: Any, 
 
 
 def test_a_query_without_a_deadline_has_no_source_budget(models: Models, ask: Any) -> None:
-    funnel = Funnel(models, None, config=FunnelConfig(source_budget_ms=0.0))
+    funnel = Funnel(models, None, config=FunnelConfig(budgets=Budgets(retrieval_ms=0.0)))
     assert not funnel.run(ask(deadline=math.inf), state()).notes
     assert len(funnel.run(ask(deadline=time.perf_counter() + 60), state()).notes) == 5
 
@@ -434,3 +440,58 @@ def test_a_request_that_starts_at_the_lists_never_waits_for_the_compute_thread(m
     funnel = Funnel(models, default_rules(), compute=never)
     assert serve(funnel, ask(aim="lists"), Store(replace(state(), precomputed=listed))).degradation == "batch"
     assert serve(funnel, ask("nobody", aim="lists")).degradation == "popularity"
+
+
+def test_nothing_more_is_begun_for_a_request_that_was_given_up(models: Models, ask: Any, compute: Any) -> None:
+    funnel = Funnel(models, default_rules(), compute=compute)
+    begun, let_go, ranked = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        begun.set()
+        let_go.wait(20)
+
+    funnel.stages.retrieval.sources["two_tower"] = Wrapped(funnel.stages.retrieval.sources["two_tower"], hold)
+    inner = funnel.stages.scorers[0]
+    funnel.stages.scorers[0] = Ranker(lambda: ranked.append(True), inner)
+
+    async def leave() -> None:
+        asked = asyncio.ensure_future(funnel.recommend(ask(deadline=time.perf_counter() + 60), Store()))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        let_go.set()
+        await compute(lambda: None)  # the thread has come to the end of what it had begun
+
+    asyncio.run(leave())
+    assert ranked == []
+    assert funnel.not_begun == {"merge": 1}
+
+
+class Ranker:
+    """A scorer that does something first."""
+
+    def __init__(self, before: Callable[[], object], inner: Any) -> None:
+        self._before, self._inner = before, inner
+        self.name, self.ready = inner.name, True
+
+    def score(self, candidates: Any, rows: Any) -> Any:
+        self._before()
+        return self._inner.score(candidates, rows)
+
+
+def test_a_request_whose_time_was_up_in_the_queue_begins_no_source(models: Models, ask: Any) -> None:
+    funnel = Funnel(models, default_rules())
+    slate = funnel.run(ask(deadline=time.perf_counter() - 1), state())
+    assert slate.degradation == "popularity"
+    assert slate.candidates == {}
+    assert "no computed slate: the deadline passed" in slate.notes
+
+
+def test_a_shortened_deadline_leaves_less_time_for_each_source(models: Models, ask: Any) -> None:
+    funnel = Funnel(models, None, config=FunnelConfig(budgets=Budgets(0, 1, 4_000, 1, 1, 1)))
+    funnel.warm()
+    funnel.stages.retrieval.sources["graph"] = Wrapped(funnel.stages.retrieval.sources["graph"], lambda: busy(0.2))
+    assert not any("late" in n for n in funnel.run(ask(deadline=time.perf_counter() + 60), state()).notes)
+    late = funnel.run(ask(deadline=time.perf_counter() + 0.6 * 0.2), state())
+    assert late.notes
