@@ -40,7 +40,15 @@ def register(app: typer.Typer) -> None:
 
         with err.status("Reading the logs …"):
             roll(settings.home)
-            done = write(settings.home, target, items_from=items, base=base, since_us=since_us, until_us=until_us)
+            done = write(
+                settings.home,
+                target,
+                items_from=items,
+                base=base,
+                since_us=since_us,
+                until_us=until_us,
+                event_log=settings.event_log,
+            )
         document = {
             "out": str(target),
             "impressions": done.impressions,

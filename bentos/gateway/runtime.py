@@ -80,7 +80,7 @@ class GatewayRuntime:
         self._shadow = Shadow(self._answering, self.metrics, self._mirrored, self._deadline_s)
         self._exposures = ExposureLog(settings.home)
         self._attempts = AttemptLog(settings.home)
-        self._events = EventIntake(settings.home, settings.online_store, self.metrics.events)
+        self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -115,7 +115,7 @@ class Runtime:
         self._snapshot: str | None = None
         self._exposures = ExposureLog(settings.home)
         self._contexts = ContextLog(settings.home, settings.log_contexts)
-        self._events = EventIntake(settings.home, settings.online_store, self.metrics.events)
+        self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
         self._tasks: list[asyncio.Task[None]] = []
         self._versions = self._versions_now()
 

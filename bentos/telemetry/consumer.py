@@ -2,7 +2,10 @@
 
     python -m bentos.telemetry.consumer --home .streamrec
 
-Workers start it when they need it. It holds `run/events.lock` (a second one ends at once, exit 0), listens on
+The log is `events.db`, whose transactions hold the streaming features too, or a Redis Stream. An online store apart
+from the log is kept in step by `teller.py`.
+
+Workers start this process when they need it. It holds `run/events.lock` (a second one ends at once, exit 0), listens on
 `run/events.sock`, and gathers what arrives within a few milliseconds into one transaction: a disk sync for many batches
 instead of one each. A batch is answered after its commit. It ends on SIGTERM, soon after its last client has said
 good-bye, or 10 s after its last client has vanished. On the side it has finished log segments rolled to Parquet, by a
@@ -24,18 +27,17 @@ from pathlib import Path
 
 import msgspec
 
+from bentos.telemetry.event_logs import EventLog, is_redis, open_event_log
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.rendezvous import lock_path, run_folder, socket_to_bind
 from bentos.telemetry.segments import segments
+from bentos.telemetry.teller import Teller
 from bentos.telemetry.wire import Batch, Reply, frame_of, read_frame
 from contracts.errors import StreamRecError, Unreachable
 from contracts.events import Event
 from contracts.settings import Settings, load_settings
 from features.online.base import OnlineStore
 from features.online.open import open_store
-
-# The name under which `told` remembers how far the other online store is.
-_OTHER_STORE = "online"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Pace:
     gather_s: float = 0.003  # for other batches, before a commit
     max_commit: int = 5_000  # events in one transaction
     max_waiting: int = 20_000  # events not yet committed; past it, `Overloaded`
+    max_waiting_bytes: int = 64 << 20  # the same, as they came over the socket
+    max_unanswered: int = 1_000  # batches of one client; past it, its next one stays in the socket
     alone_s: float = 10.0  # after the last client has vanished
     farewell_s: float = 0.5  # after the last client has said good-bye
     beat_s: float = 1.0  # between looks at the clock
@@ -52,6 +56,8 @@ class Pace:
     roll_s: float = 60.0  # between rolls, and between watermarks of an idle stream
     first_roll_s: float = 5.0  # what dead processes have left
     tell_limit: int = 1_000  # events told to another online store at a time
+    tell_wait_s: float = 0.25  # that an answer waits for another online store, so that the next slate knows the event
+    last_tell_s: float = 2.0  # at the end
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class _Waiting:
     events: Sequence[Event]
     answer: "asyncio.Future[Reply]"
     number: int
+    size: int  # bytes
 
 
 @dataclass
@@ -67,25 +74,29 @@ class Consumer:
 
     Args:
         home: of the store; its lock must be held by the caller.
-        other: an online store apart from `events.db` (Redis) that is told of every interaction; None for SQLite.
+        other: an online store apart from the log that takes every event in; None where the log's own transactions
+            hold the features.
+        log: default: `events.db`. Closed at the end, as `other` is.
     """
 
     home: Path
     other: OnlineStore | None = None
     pace: Pace = field(default_factory=Pace)
+    log: EventLog | None = None
     _waiting: list[_Waiting] = field(default_factory=list)
     _waiting_events: int = 0
+    _waiting_bytes: int = 0
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: set["asyncio.Task[None]"] = field(default_factory=set)
     _leave_at: float = 0.0
-    _other_down_until: float = 0.0
+    _teller: Teller | None = None
     _roller: asyncio.subprocess.Process | None = None
 
     async def run(self, lock_inode: int | None = None) -> None:
         """Serve until told or left alone. `lock_inode`: end also when the lock file is no longer this one."""
         loop = asyncio.get_running_loop()
-        store = EventStore(self.home)
+        store = self.log or EventStore(self.home)
         path = socket_to_bind(self.home)
         path.unlink(missing_ok=True)  # of a killed consumer: the lock says that no other lives
         before = os.umask(0o177)
@@ -97,6 +108,9 @@ class Consumer:
             loop.add_signal_handler(number, self._stop.set)
         self._leave_at = loop.time() + self.pace.alone_s
         with ThreadPoolExecutor(1, "commit") as commits:
+            if self.other:
+                self._teller = Teller(store, self.other, limit=self.pace.tell_limit, pause_s=self.pace.beat_s, say=_say)
+            telling = asyncio.create_task(self._teller.run()) if self._teller else None
             committing = asyncio.create_task(self._commit_until_stopped(store, commits))
             beating = asyncio.create_task(self._beat(store, commits, lock_inode))
             try:
@@ -108,6 +122,10 @@ class Consumer:
                 await committing  # what was taken is answered
                 beating.cancel()
                 await asyncio.gather(beating, return_exceptions=True)
+                if self._teller and telling:
+                    await self._teller.close(self.pace.last_tell_s)
+                    telling.cancel()
+                    await asyncio.gather(telling, return_exceptions=True)
                 for client in self._clients:
                     client.cancel()
                 await asyncio.gather(*self._clients, return_exceptions=True)
@@ -123,15 +141,19 @@ class Consumer:
         self._clients.add(me)
         decoder = msgspec.msgpack.Decoder(Batch)
         answers: set[asyncio.Task[None]] = set()
+        room = asyncio.Semaphore(self.pace.max_unanswered)
         linger = self.pace.alone_s
         try:
             while True:
-                batch = decoder.decode(await read_frame(reader))
+                await room.acquire()
+                frame = await read_frame(reader)
+                batch = decoder.decode(frame)
                 if not batch.events:
                     linger = self.pace.farewell_s
                     break
-                answer = asyncio.create_task(self._answer(batch, writer))
+                answer = asyncio.create_task(self._answer(batch, len(frame), writer))
                 answers.add(answer)
+                answer.add_done_callback(lambda _: room.release())
                 answer.add_done_callback(answers.discard)
         except (EOFError, OSError, ValueError, msgspec.DecodeError):
             pass  # gone, or none of ours: either way this connection is over
@@ -142,22 +164,26 @@ class Consumer:
             self._leave_at = loop.time() + linger
             writer.close()
 
-    async def _answer(self, batch: Batch, writer: asyncio.StreamWriter) -> None:
-        if self._waiting_events + len(batch.events) > self.pace.max_waiting:
+    async def _answer(self, batch: Batch, size: int, writer: asyncio.StreamWriter) -> None:
+        full = self._waiting_events + len(batch.events) > self.pace.max_waiting
+        if full or self._waiting_bytes + size > self.pace.max_waiting_bytes:
             reply = Reply(batch.number, problem="the event store is behind", retry_after_s=1)
         elif self._stop.is_set():
             return  # no answer: the client asks the next consumer
         else:
-            waiting = _Waiting(batch.events, asyncio.get_running_loop().create_future(), batch.number)
+            waiting = _Waiting(batch.events, asyncio.get_running_loop().create_future(), batch.number, size)
             self._waiting.append(waiting)
             self._waiting_events += len(batch.events)
+            self._waiting_bytes += size
             self._arrived.set()
             reply = await waiting.answer
+            if self._teller and reply.problem is None:
+                await self._teller.told(self.pace.tell_wait_s)
         with contextlib.suppress(OSError):
             writer.write(frame_of(reply))
             await writer.drain()
 
-    async def _commit_until_stopped(self, store: EventStore, thread: ThreadPoolExecutor) -> None:
+    async def _commit_until_stopped(self, store: EventLog, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         while not (self._stop.is_set() and not self._waiting):
             await self._arrived.wait()
@@ -177,37 +203,21 @@ class Consumer:
             except Exception as error:  # whatever it is, who waits is answered and the next commit is tried
                 replies = [Reply(w.number, problem=f"event store: {error}") for w in taken]
             self._waiting_events -= size
+            self._waiting_bytes -= sum(w.size for w in taken)
             for waiting, reply in zip(taken, replies, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(reply)
 
-    def _commit(self, store: EventStore, taken: Sequence[_Waiting]) -> list[Reply]:
+    def _commit(self, store: EventLog, taken: Sequence[_Waiting]) -> list[Reply]:
         try:
             counts = store.append([w.events for w in taken])
         except Exception as error:  # the process must go on: the next commit may find the disk free again
-            _say(f"not stored: {error}")
+            advice = getattr(error, "next_command", None)
+            _say(f"not stored: {error}" + (f"; next: {advice}" if advice else ""))
             return [Reply(w.number, problem=str(error)) for w in taken]
-        self._tell(store)
         return [Reply(w.number, a, d) for w, (a, d) in zip(taken, counts, strict=True)]
 
-    def _tell(self, store: EventStore) -> None:
-        """Tell the other online store what is new, so that the next answer knows it. Events stay untold while it is
-        away, and are told again after a crash: at least once, and `append_interactions` takes repeats."""
-        if self.other is None or time.monotonic() < self._other_down_until:
-            return
-        try:
-            while True:
-                interactions, seq = store.untold(_OTHER_STORE, self.pace.tell_limit)
-                if not seq:
-                    return
-                if interactions:
-                    self.other.append_interactions(interactions)
-                store.told(_OTHER_STORE, seq)
-        except Exception as error:  # the events are durable: whatever befell the telling, they are answered so
-            self._other_down_until = time.monotonic() + self.pace.beat_s
-            _say(f"online store: {error}")
-
-    async def _beat(self, store: EventStore, commits: ThreadPoolExecutor, lock_inode: int | None) -> None:
+    async def _beat(self, store: EventLog, commits: ThreadPoolExecutor, lock_inode: int | None) -> None:
         loop = asyncio.get_running_loop()
         next_roll = loop.time() + self.pace.first_roll_s
         while True:
@@ -216,15 +226,22 @@ class Consumer:
             if alone or self._homeless(lock_inode):
                 self._stop.set()
                 return
-            if self.other:
-                await loop.run_in_executor(commits, self._tell, store)
+            if self._teller:
+                self._teller.look()
             if loop.time() >= next_roll:
                 next_roll = loop.time() + self.pace.roll_s
                 try:
-                    await loop.run_in_executor(commits, store.advance, time.time_ns() // 1000)
                     await self._start_roller()
+                    await self._keep(store, commits, time.time_ns() // 1000)
                 except (Unreachable, OSError) as error:  # a full disk: the next round may find it free
-                    _say(f"rolling: {error}")
+                    _say(f"upkeep: {error}")
+
+    async def _keep(self, store: EventLog, commits: ThreadPoolExecutor, now_us: int) -> None:
+        if self._teller:
+            await self._teller.keep(now_us)
+        # Where the store's position is not known, nothing is taken from the log.
+        taken = (self._teller.position or "") if self._teller else None
+        await asyncio.get_running_loop().run_in_executor(commits, store.advance, now_us, taken)
 
     async def _start_roller(self) -> None:
         if (self._roller and self._roller.returncode is None) or not _to_roll(self.home):
@@ -262,8 +279,10 @@ def _say(words: str) -> None:
 
 
 def _other_store(settings: Settings) -> OnlineStore | None:
-    """SQLite reads `events.db` itself; a memory store is of the process that serves."""
-    return None if settings.online_store in ("sqlite", "memory") else open_store(settings)
+    """None where the log's own transactions hold the features, and for a memory store, which is of the process that
+    serves."""
+    within = settings.online_store == "sqlite" and not is_redis(settings.event_log)
+    return None if within or settings.online_store == "memory" else open_store(settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -283,7 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        asyncio.run(Consumer(home, _other_store(settings), Pace(stay=given.stay)).run(os.fstat(lock).st_ino))
+        consumer = Consumer(home, _other_store(settings), Pace(stay=given.stay), log=open_event_log(settings, home))
+        asyncio.run(consumer.run(os.fstat(lock).st_ino))
     except StreamRecError as error:
         _say(str(error))
         return error.exit_code

@@ -2,12 +2,15 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 
+from bentos.telemetry.event_logs import is_redis
 from contracts.errors import Unreachable
+from contracts.events import Event
 from features.online.streaming import EVENTS_DB
 
 EVENTS_ARROW = pa.schema(
@@ -28,12 +31,19 @@ EVENTS_ARROW = pa.schema(
 _CHUNK = 100_000
 
 
-def read_events(home: Path, since_us: int | None = None, until_us: int | None = None) -> pa.Table:
+def read_events(
+    home: Path, since_us: int | None = None, until_us: int | None = None, *, event_log: str = "sqlite"
+) -> pa.Table:
     """Events with `since_us` ≤ timestamp < `until_us`, in the order in which they were accepted, each once.
 
+    Args:
+        event_log: as in the settings.
+
     Raises:
-        Unreachable: the file is no event store.
+        Unreachable: the file is no event store, or Redis is away.
     """
+    if is_redis(event_log):
+        return _of_stream(event_log, since_us, until_us)
     path = home / EVENTS_DB
     if not path.exists():
         return EVENTS_ARROW.empty_table()
@@ -54,3 +64,31 @@ def read_events(home: Path, since_us: int | None = None, until_us: int | None = 
             return EVENTS_ARROW.empty_table()
         raise Unreachable(f"event store {path}: {error}") from error
     return pa.Table.from_batches(batches, schema=EVENTS_ARROW)
+
+
+def table_of(events: Sequence[Event]) -> pa.Table:
+    columns = {name: [getattr(e, name) for e in events] for name in EVENTS_ARROW.names}
+    columns["context"] = [list(c.items()) for c in columns["context"]]
+    return pa.Table.from_pydict(columns, schema=EVENTS_ARROW)
+
+
+def _of_stream(url: str, since_us: int | None, until_us: int | None) -> pa.Table:
+    from bentos.telemetry.event_stream import RedisEventLog, position_before
+
+    log = RedisEventLog(url)
+    position = position_before(since_us)
+    tables: list[pa.Table] = []
+    try:
+        while True:
+            events, to = log.after(position, _CHUNK // 10)
+            if to == position:
+                return pa.concat_tables(tables) if tables else EVENTS_ARROW.empty_table()
+            position = to
+            kept = [
+                e
+                for e in events
+                if (since_us is None or e.timestamp_us >= since_us) and (until_us is None or e.timestamp_us < until_us)
+            ]
+            tables.append(table_of(kept))
+    finally:
+        log.close()

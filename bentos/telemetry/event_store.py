@@ -9,7 +9,6 @@ from pathlib import Path
 from contracts.errors import Unreachable
 from contracts.events import Event
 from features.item_counts import HOUR_US
-from features.online.base import Interaction
 from features.online.streaming import (
     EVENTS_DB,
     advance_watermark,
@@ -35,16 +34,19 @@ _TABLES = (
         context TEXT NOT NULL,
         schema INTEGER NOT NULL
     )""",
-    # How far each other store has been told: events after it are told again when this process was killed.
-    "CREATE TABLE IF NOT EXISTS told (store TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
+    # Which log this is: another online store remembers a position of it, which means nothing in a file made anew.
+    "CREATE TABLE IF NOT EXISTS log (id TEXT NOT NULL)",
+    "INSERT INTO log SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM log)",
 )
 _INSERT = """INSERT INTO events
     (event_id, user_id, item_id, event, timestamp_us, received_us, request_id, position, value, context, schema)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"""
+_AFTER = """SELECT seq, event_id, user_id, item_id, event, timestamp_us, received_us, request_id, position, value,
+    context, schema FROM events WHERE seq > ? ORDER BY seq LIMIT ?"""
 
 
 class EventStore:
-    """The only writer of `events.db`. Not thread-safe: one thread at a time.
+    """The only writer of `events.db`. One thread at a time, but for `after`, which one other thread may call meanwhile.
 
     Args:
         home: the folder of `events.db`.
@@ -67,6 +69,9 @@ class EventStore:
             for statement in _TABLES:
                 self._db.execute(statement)
             create_streaming_tables(self._db)
+            (found,) = self._db.execute("SELECT id FROM log").fetchone()
+            self.id = f"sqlite:{found}"
+            self._reader = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise Unreachable(f"event store {self._path}: {error}") from error
 
@@ -107,7 +112,7 @@ class EventStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def advance(self, now_us: int) -> None:
+    def advance(self, now_us: int, taken: str | None = None) -> None:
         """Tell the features' readers that the stream is whole up to `now_us`, though no event came. Once an hour,
         forget what is in no window any more."""
         try:
@@ -118,30 +123,21 @@ class EventStore:
         except sqlite3.Error as error:
             raise Unreachable(f"event store {self._path}: {error}") from error
 
-    def untold(self, store: str, limit: int) -> tuple[list[tuple[str, Interaction]], int]:
-        """Interactions that `store` may not know yet, oldest first, and the position after them."""
+    def after(self, position: str, limit: int) -> tuple[list[Event], str]:
+        """
+        Raises:
+            Unreachable: the file cannot be read.
+        """
         try:
-            found = self._db.execute("SELECT seq FROM told WHERE store = ?", (store,)).fetchone()
-            rows = self._db.execute(
-                "SELECT seq, user_id, item_id, event, timestamp_us FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-                (found[0] if found else 0, limit),
-            ).fetchall()
+            rows = self._reader.execute(_AFTER, (int(position or 0), limit)).fetchall()
         except sqlite3.Error as error:
             raise Unreachable(f"event store {self._path}: {error}") from error
-        interactions = [(r[1], Interaction(r[2], r[3], r[4])) for r in rows if r[3] not in self._skip]
-        return interactions, rows[-1][0] if rows else 0
-
-    def told(self, store: str, seq: int) -> None:
-        """`store` knows everything up to `seq`."""
-        try:
-            self._db.execute(
-                "INSERT INTO told VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET seq = excluded.seq", (store, seq)
-            )
-        except sqlite3.Error as error:
-            raise Unreachable(f"event store {self._path}: {error}") from error
+        events = [Event(*(*row[1:10], json.loads(row[10]), row[11])) for row in rows]
+        return events, str(rows[-1][0]) if rows else position
 
     def close(self) -> None:
         self._db.close()
+        self._reader.close()
 
 
 def _row(e: Event) -> tuple[object, ...]:

@@ -27,13 +27,15 @@ class EventsClient:
 
     Args:
         home: of the event store.
-        online_store: as in the settings; the consumer that this client starts writes to it.
+        online_store, event_log: as in the settings; the consumer that this client starts writes to them.
         deadline_s: how long one `send` may take, starting a consumer included.
     """
 
-    def __init__(self, home: Path, *, online_store: str = "sqlite", deadline_s: float = 10.0) -> None:
+    def __init__(
+        self, home: Path, *, online_store: str = "sqlite", event_log: str = "sqlite", deadline_s: float = 10.0
+    ) -> None:
         self._home = home.resolve()
-        self._online_store = online_store
+        self._settings = {"STREAMREC_ONLINE_STORE": online_store, "STREAMREC_EVENT_LOG": event_log}
         self._deadline_s = deadline_s
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
@@ -133,7 +135,7 @@ class EventsClient:
         self._spawn_not_before = now + _RESPAWN_S
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         # In the environment and not in the arguments: a Redis URL may hold a password.
-        environment = os.environ | {"PYTHONPATH": path, "STREAMREC_ONLINE_STORE": self._online_store}
+        environment = os.environ | {"PYTHONPATH": path} | self._settings
         try:
             run_folder(self._home)
             with output_path(self._home).open("ab") as output:

@@ -19,8 +19,8 @@ class EventIntake:
         counter: labelled by `accepted`, `duplicate` and `failed`.
     """
 
-    def __init__(self, home: Path, online_store: str, counter: Counter) -> None:
-        self._client = EventsClient(home, online_store=online_store)
+    def __init__(self, home: Path, online_store: str, event_log: str, counter: Counter) -> None:
+        self._client = EventsClient(home, online_store=online_store, event_log=event_log)
         self._counter = counter
         self.problem = ""
 

@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bentos.telemetry.event_log import EVENTS_ARROW
+from bentos.telemetry.event_log import EVENTS_ARROW, table_of
+from bentos.telemetry.event_logs import EventLog, is_redis
 from bentos.telemetry.kinds import LogKind
 from bentos.telemetry.roll import day_of, log_folder, parquet_files
 from bentos.telemetry.segments import Segment, parse, segments
 from contracts.errors import DataError, Unreachable
+from contracts.events import Event
 from features.online.streaming import EVENTS_DB
 
 _DAY_US = 86_400_000_000
@@ -137,10 +139,19 @@ def _column(records: Sequence[Any], field: pa.Field) -> pa.Array:
     return pa.array(values, field.type)
 
 
-class EventTail:
-    """Events in the order in which they were accepted, from `since_us` on."""
+_STREAM_PIECE = 10_000
 
-    def __init__(self, home: Path, since_us: int) -> None:
+
+class EventTail:
+    """Events in the order in which they were accepted, from `since_us` on. event_log: as in the settings."""
+
+    def __init__(self, home: Path, since_us: int, *, event_log: str = "sqlite") -> None:
+        self._stream: EventLog | None = None
+        if is_redis(event_log):
+            from bentos.telemetry.event_stream import RedisEventLog, position_before
+
+            self._stream = RedisEventLog(event_log)
+            self._position = position_before(since_us)
         self._path = home / EVENTS_DB
         self._since_us = since_us
         self._seq = 0
@@ -149,8 +160,10 @@ class EventTail:
     def read(self, limit: int = 100_000) -> pa.Table:
         """
         Raises:
-            Unreachable: the file is no event store.
+            Unreachable: the file is no event store, or Redis is away.
         """
+        if self._stream:
+            return table_of(self._of_stream(self._stream, limit))
         if not self._path.exists():
             return EVENTS_ARROW.empty_table()
         names = EVENTS_ARROW.names
@@ -177,3 +190,13 @@ class EventTail:
         columns = dict(zip(("seq", *names), map(list, zip(*rows, strict=True)), strict=True))
         columns["context"] = [list(json.loads(c).items()) for c in columns["context"]]
         return pa.Table.from_pydict({name: columns[name] for name in names}, schema=EVENTS_ARROW)
+
+    def _of_stream(self, stream: EventLog, limit: int) -> list[Event]:
+        kept: list[Event] = []
+        while len(kept) < limit:
+            events, to = stream.after(self._position, min(limit - len(kept), _STREAM_PIECE))
+            if to == self._position:
+                break
+            self._position = to
+            kept += [e for e in events if e.timestamp_us >= self._since_us]
+        return kept

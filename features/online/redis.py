@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -45,7 +44,7 @@ from features.item_counts import (
 )
 from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
-from features.online.url import without_secrets
+from features.online.url import ask_by_hand, without_secrets
 from features.sessions import Session, add_event
 from features.streaming import impression_events
 
@@ -353,18 +352,9 @@ class RedisStore:
         except (RedisError, OSError, TimeoutError) as error:
             shown = without_secrets(self._url)
             raise Unreachable(
-                f"Redis at {shown} does not answer: {error}", next_command=_ask_by_hand(self._url)
+                f"Redis at {shown} does not answer: {error}", next_command=ask_by_hand(self._url)
             ) from error
 
 
 def _field(key: Key) -> bytes:
     return f"{key.item_id}\0{key.event}\0{key.grade}".encode()
-
-
-def _ask_by_hand(url: str) -> str:
-    """A command that asks the same Redis; a password is left to whoever types it."""
-    parts = urlsplit(url)
-    password = "REDISCLI_AUTH=… " if parts.password or "password=" in parts.query else ""
-    user = f" --user {parts.username}" if password and parts.username else ""
-    where = f"-s {unquote(parts.path)}" if parts.scheme == "unix" else f"-u {without_secrets(url)}"
-    return f"{password}redis-cli{user} {where} ping"

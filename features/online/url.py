@@ -1,4 +1,6 @@
-"""The address of an online store as it may be shown: messages end up in logs and in answers."""
+"""The address of a Redis as it may be shown: messages end up in logs and in answers."""
+
+from urllib.parse import unquote, urlsplit
 
 
 def without_secrets(url: str) -> str:
@@ -12,3 +14,12 @@ def without_secrets(url: str) -> str:
     address, _, query = rest.partition("?")
     # An `@` after a `?`: one of them is part of a password, and nothing says where it ends.
     return f"{scheme}://…" if "@" in query else f"{scheme}://{address.rpartition('@')[2]}"
+
+
+def ask_by_hand(url: str, words: str = "ping") -> str:
+    """A command that asks the same Redis; a password is left to whoever types it."""
+    parts = urlsplit(url)
+    password = "REDISCLI_AUTH=… " if parts.password or "password=" in parts.query else ""
+    user = f" --user {parts.username}" if password and parts.username else ""
+    where = f"-s {unquote(parts.path)}" if parts.scheme == "unix" else f"-u {without_secrets(url)}"
+    return f"{password}redis-cli{user} {where} {words}"

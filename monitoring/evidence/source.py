@@ -57,12 +57,12 @@ ATTEMPT_COLUMNS = (
 class Followed:
     """The logs since a moment, tallied as they grow."""
 
-    def __init__(self, home: Path, tally: Tally) -> None:
+    def __init__(self, home: Path, tally: Tally, *, event_log: str = "sqlite") -> None:
         self.tally = tally
         self.records = 0
         self._exposures = Tail(home, EXPOSURES, tally.since_us, EXPOSURE_COLUMNS)
         self._attempts = Tail(home, ATTEMPTS, tally.since_us, ATTEMPT_COLUMNS)
-        self._events = EventTail(home, tally.since_us)
+        self._events = EventTail(home, tally.since_us, event_log=event_log)
 
     def catch_up(self, now_us: int, budget_s: float = BUDGET_S) -> bool:
         """Read what is new. False: there is more than fitted into the time.
@@ -95,8 +95,9 @@ class Followed:
 class Evidence:
     """Snapshots of the release under way; a new release or analysis starts from the logs again."""
 
-    def __init__(self, home: Path, *, budget_s: float = BUDGET_S) -> None:
+    def __init__(self, home: Path, *, event_log: str = "sqlite", budget_s: float = BUDGET_S) -> None:
         self._home = home
+        self._event_log = event_log
         self._budget_s = budget_s
         self._key: tuple[str, int, str] | None = None
         self._followed: Followed | None = None
@@ -110,7 +111,8 @@ class Evidence:
             tally = Tally(
                 release.policy.metrics, release=release.id, unit=release.policy.unit, since_us=release.since_us
             )
-            self._key, self._followed, self._sql_us = key, Followed(self._home, tally), None
+            followed = Followed(self._home, tally, event_log=self._event_log)
+            self._key, self._followed, self._sql_us = key, followed, None
         followed = self._followed
         if self._failed and 0 <= now_us - self._failed[0] < AGAIN_US:
             return _nothing(release, now_us, self._failed[1])
@@ -143,13 +145,13 @@ class Evidence:
         if self._followed and self._followed.records > SQL_RECORDS:
             why = f"{self._followed.records:,} records are more than SQL is given ({SQL_RECORDS:,})"
             return dict.fromkeys((m.name for m in metrics), why)
-        tables = tables_since(self._home, release.since_us, now_us)
+        tables = tables_since(self._home, release.since_us, now_us, event_log=self._event_log)
         return {m.name: sql_sums(m.sql or "", release.id, tables) for m in metrics}
 
 
 def evidence_source(settings: Settings) -> Callable[[Release, int], Snapshot]:
     """What the controller asks. A call may take seconds: it reads files."""
-    return Evidence(settings.home)
+    return Evidence(settings.home, event_log=settings.event_log)
 
 
 def experiment_evidence(
@@ -176,18 +178,18 @@ def experiment_evidence(
     )
     now_us = until_us or time.time_ns() // 1000
     if until_us is None:
-        Followed(settings.home, tally).catch_up(now_us, float("inf"))
+        Followed(settings.home, tally, event_log=settings.event_log).catch_up(now_us, float("inf"))
     else:
-        tables = tables_since(settings.home, since_us, until_us)
+        tables = tables_since(settings.home, since_us, until_us, event_log=settings.event_log)
         tally.add(tables["exposures"], tables["attempts"], tables["events"], now_us=now_us)
     return tally
 
 
-def tables_since(home: Path, since_us: int, until_us: int) -> dict[str, pa.Table]:
+def tables_since(home: Path, since_us: int, until_us: int, *, event_log: str = "sqlite") -> dict[str, pa.Table]:
     return {
         "exposures": read_exposures(home, since_us, until_us + 1),
         "attempts": read_attempts(home, since_us, until_us + 1),
-        "events": read_events(home, since_us, until_us + 1),
+        "events": read_events(home, since_us, until_us + 1, event_log=event_log),
     }
 
 

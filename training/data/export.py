@@ -78,12 +78,14 @@ def export(
     base: Path | None = None,
     since_us: int | None = None,
     until_us: int | None = None,
+    event_log: str = "sqlite",
 ) -> Exported:
     """Write own exposures and events with `since_us` ≤ time < `until_us` (wall clock) as the data set `out`.
 
     Args:
         items_from: data set that gives items, users and `dataset.toml`; default: `base`, else the newest snapshot.
         base: data set whose log comes first.
+        event_log: as in the settings.
 
     Raises:
         NotFound: no such data set. DataError: nothing was logged in that time, or a log cannot be read.
@@ -94,8 +96,8 @@ def export(
         config = check.config
         db = check.connection
         extra = _context_columns(check)
-        shift_us = _shift_us(home, base, config) if base else 0
-        _load_own(db, home, since_us, until_us)
+        shift_us = _shift_us(home, base, config, event_log) if base else 0
+        _load_own(db, home, since_us, until_us, event_log)
         own = _create_own(db, config, extra, shift_us)
         if not own:
             raise DataError(
@@ -143,7 +145,7 @@ def _context_columns(check: Checked) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c for c in named if c not in (*INTERACTION_COLUMNS, *_OWN_COLUMNS)))
 
 
-def _shift_us(home: Path, base: Path, config: DatasetConfig) -> int:
+def _shift_us(home: Path, base: Path, config: DatasetConfig, event_log: str) -> int:
     """What to add to own times. It depends on the whole own log, not on the window: exports agree with one another."""
     if config.clock != "log_end":
         return 0
@@ -151,9 +153,8 @@ def _shift_us(home: Path, base: Path, config: DatasetConfig) -> int:
         before = json.loads((base / ORIGIN).read_text()).get("shifted_us")
         if before:  # the base is such an export itself: its rows and these must stay in step
             return int(before)
-    firsts = [
-        pc.min(table["timestamp_us"]).as_py() for table in (read_exposures(home), read_events(home)) if len(table)
-    ]
+    own = read_exposures(home), read_events(home, event_log=event_log)
+    firsts = [pc.min(table["timestamp_us"]).as_py() for table in own if len(table)]
     if not firsts:
         return 0
     with checked(base) as check:
@@ -165,9 +166,11 @@ def _shift_us(home: Path, base: Path, config: DatasetConfig) -> int:
     return min(last + 1_000_000 - int(min(firsts)), 0)
 
 
-def _load_own(db: duckdb.DuckDBPyConnection, home: Path, since_us: int | None, until_us: int | None) -> None:
+def _load_own(
+    db: duckdb.DuckDBPyConnection, home: Path, since_us: int | None, until_us: int | None, event_log: str
+) -> None:
     db.register("exposures", read_exposures(home, since_us, until_us))
-    db.register("sent", read_events(home, since_us, until_us))
+    db.register("sent", read_events(home, since_us, until_us, event_log=event_log))
     # A click may follow an answer from before the window.
     db.register("contexts", read_contexts(home).select(["request_id", "context"]))
     shown = "exposures" if since_us is None else "all_exposures"

@@ -1,3 +1,3 @@
-from tests.redis_server import redis_server, redis_url
+from tests.redis_server import durable_server, durable_url, redis_server, redis_url
 
-__all__ = ["redis_server", "redis_url"]
+__all__ = ["durable_server", "durable_url", "redis_server", "redis_url"]

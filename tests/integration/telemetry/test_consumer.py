@@ -363,7 +363,7 @@ class FullDisk:
     flush = write
 
 
-@pytest.mark.parametrize("where", ["append", "untold"])
+@pytest.mark.parametrize("where", ["append", "after"])
 def test_a_full_disk_is_an_answer_and_events_work_again_when_there_is_room(
     home: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

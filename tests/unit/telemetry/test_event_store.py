@@ -112,18 +112,3 @@ def test_a_file_that_is_no_database_is_told_by_name(tmp_path: Path) -> None:
         EventStore(tmp_path)
     with pytest.raises(Unreachable, match=r"events\.db"):
         read_events(tmp_path)
-
-
-def test_another_store_is_told_from_where_it_was_left(tmp_path: Path) -> None:
-    store = EventStore(tmp_path)
-    store.append([[event("a"), event("b", name="impression"), event("c", "i3")]])
-    interactions, seq = store.untold("redis", 2)
-    assert ([i.item_id for _, i in interactions], seq) == (["i1"], 2)
-    store.told("redis", seq)
-    store.close()
-    store = EventStore(tmp_path)
-    interactions, seq = store.untold("redis", 10)
-    assert ([i.item_id for _, i in interactions], seq) == (["i3"], 3)
-    store.told("redis", seq)
-    assert store.untold("redis", 10) == ([], 0)
-    store.close()
