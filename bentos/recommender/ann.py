@@ -10,6 +10,7 @@ from bentos.recommender.top import top
 from bentos.recommender.types import SourceResult
 
 EXACT_UP_TO = 20_000  # items; below, one matrix-vector product is faster than an index and never misses
+WIDER = 8  # times as many lists are read where most of what is near is blocked
 
 
 class NearestItems:
@@ -26,30 +27,53 @@ class NearestItems:
         self._index = None if index is None or len(vectors) <= exact_up_to else faiss.downcast_index(index)
 
     def search(self, vector: NDArray[np.float32], blocked: NDArray[np.bool_], n: int) -> SourceResult:
-        """The n best allowed items for a vector float32 [D]; blocked: bool [N]."""
+        """The n best allowed items for a vector float32 [D]; blocked: bool [≥ N], what is beyond N has no vector."""
+        blocked = blocked[: len(self._vectors)]
         if self._index is None:
-            scores = self._vectors @ vector
-            scores[blocked] = -np.inf
-            best = top(scores, n)
-            return SourceResult(best, scores[best])
-        allowed = np.packbits(~blocked, bitorder="little")
-        selector = faiss.IDSelectorBitmap(len(blocked), faiss.swig_ptr(allowed))
-        scores, items = self._index.search(vector[None, :], n, params=self._parameters(selector))
-        found = items[0] >= 0
-        rows, values = items[0][found].astype(np.int32), scores[0][found]
-        order = np.lexsort((rows, -values))
-        return SourceResult(rows[order], values[order])
+            return self._exact(vector, blocked, n)
+        # Little is blocked as a rule, so a few more are asked for and looked at afterwards: a bitmap over the catalogue
+        # for the index to look at costs more than the search.
+        found = self._found(vector, n + n // 8 + 8)
+        allowed = ~blocked[found.items]
+        if np.count_nonzero(allowed) < n:
+            found = self._found(vector, n, ~blocked)
+            if len(found.items) < n:
+                return self._exact(vector, blocked, n)
+            return found
+        return SourceResult(found.items[allowed][:n], found.scores[allowed][:n])
 
-    def _parameters(self, selector: Any) -> Any:
-        """Search parameters replace those set on the index, so its own are handed on."""
-        parameters: Any
-        if isinstance(self._index, faiss.IndexIVF):
-            parameters = faiss.SearchParametersIVF()
-            parameters.nprobe = self._index.nprobe
-        elif isinstance(self._index, faiss.IndexHNSW):
-            parameters = faiss.SearchParametersHNSW()  # type: ignore[attr-defined]
-            parameters.efSearch = self._index.hnsw.efSearch
-        else:
-            parameters = faiss.SearchParameters()
-        parameters.sel = selector
-        return parameters
+    def _exact(self, vector: NDArray[np.float32], blocked: NDArray[np.bool_], n: int) -> SourceResult:
+        scores = self._vectors @ vector
+        scores[blocked] = -np.inf
+        best = top(scores, n)
+        return SourceResult(best, scores[best])
+
+    def _found(self, vector: NDArray[np.float32], n: int, among: NDArray[np.bool_] | None = None) -> SourceResult:
+        """What the index finds, best first, ties by row; among: bool [N], those that count."""
+        assert self._index is not None  # noqa: S101 - for the type checker
+        parameters = None if among is None else _wider(self._index, among)
+        scores, items = self._index.search(vector[None, :], min(n, len(self._vectors)), params=parameters)
+        there = items[0] >= 0
+        rows, values = items[0][there].astype(np.int32), scores[0][there]
+        if (values[1:] == values[:-1]).any():
+            order = np.lexsort((rows, -values))
+            rows, values = rows[order], values[order]
+        return SourceResult(rows, values)
+
+
+def _wider(index: Any, among: NDArray[np.bool_]) -> Any:
+    """Search parameters over some items only. They replace those set on the index, so its own are handed on."""
+    bits = np.packbits(among, bitorder="little")
+    selector = faiss.IDSelectorBitmap(len(among), faiss.swig_ptr(bits))
+    parameters: Any
+    if isinstance(index, faiss.IndexIVF):
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe = min(WIDER * index.nprobe, index.nlist)
+    elif isinstance(index, faiss.IndexHNSW):
+        parameters = faiss.SearchParametersHNSW()  # type: ignore[attr-defined]
+        parameters.efSearch = index.hnsw.efSearch
+    else:
+        parameters = faiss.SearchParameters()
+    parameters.sel = selector
+    parameters.bits = bits  # the selector does not keep them alive
+    return parameters

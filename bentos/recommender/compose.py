@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from bentos.recommender.ann import EXACT_UP_TO
 from bentos.recommender.filters.base import Filter
 from bentos.recommender.filters.excluded import Excluded
 from bentos.recommender.filters.flagged import Flagged
@@ -32,18 +33,21 @@ QUOTAS: Mapping[str, int] = {"two_tower": 200, "graph": 150, "content": 100, "tr
 
 @dataclass(frozen=True, slots=True)
 class FunnelConfig:
-    """`depth`: how far a source reads, in quotas, as sources overlap."""
+    """depth: how far a source reads, in quotas, as sources overlap; large_depth: the same in a catalogue too large for
+    exact search, where they overlap less and every neighbour more costs time (ADR 0016).
+    """
 
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
     total: int = 500
     depth: float = 4.0
+    large_depth: float = 1.5
     agreement: float = 1.5
     budgets: Budgets = field(default_factory=Budgets)
     cached_slates: int = 2_000
 
-    def reach(self, source: str) -> int:
-        """How many items a source is asked for."""
-        return round(self.depth * self.quotas[source])
+    def reach(self, source: str, n_items: int) -> int:
+        """How many items a source is asked for in a catalogue of so many."""
+        return round((self.depth if n_items <= EXACT_UP_TO else self.large_depth) * self.quotas[source])
 
 
 # name → what makes it from loaded models; `ArtifactError` where its part is missing

@@ -1,6 +1,7 @@
 """From what each source brought to one union of candidates."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ def normalised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     low, high = scores.min(), scores.max()
     if not high > low:
         return np.ones(len(scores), np.float32)
-    return ((scores - low) / (high - low)).astype(np.float32)
+    return (scores - low) / (high - low)
 
 
 def merge(results: Mapping[str, SourceResult], quotas: Mapping[str, int], total: int, agreement: float) -> Candidates:
@@ -25,31 +26,57 @@ def merge(results: Mapping[str, SourceResult], quotas: Mapping[str, int], total:
     """
     columns = [i for i, name in enumerate(SOURCES) if name in results and len(results[name].items)]
     brought_by = [results[SOURCES[i]] for i in columns]
-    lengths = [len(result.items) for result in brought_by]
-    items, at = np.unique(_concatenated([result.items for result in brought_by]), return_inverse=True)
+    items, at = _distinct([result.items for result in brought_by])
     by_source = np.zeros((len(items), len(SOURCES)), np.float32)
     brought = np.zeros((len(items), len(SOURCES)), np.bool_)
     sure = np.zeros(len(items), np.bool_)
     start = 0
-    for column, result, length in zip(columns, brought_by, lengths, strict=True):
-        rows = at[start : start + length]
+    for column, result in zip(columns, brought_by, strict=True):
+        rows = at[start : start + len(result.items)]
         by_source[rows, column] = normalised(result.scores)
         brought[rows, column] = True
         sure[rows[: quotas[SOURCES[column]]]] = True
-        start += length
-    score = by_source.sum(axis=1)
-    score[brought.sum(axis=1) >= 2] *= agreement
-    order = np.lexsort((-score, ~sure))[:total]  # the guaranteed ones first; items ascend, and lexsort is stable
-    order = order[np.lexsort((items[order], -score[order]))]
+        start += len(rows)
+    score = _row_sums(by_source)
+    score[_row_sums(brought.view(np.uint8)) >= 2] *= agreement
+    kept = np.arange(len(items)) if len(items) <= total else _guaranteed_first(score, sure, total)
+    order = kept[np.argsort(-score[kept], kind="stable")]  # items ascend, so that ties are by row
     return Candidates(
-        items=items[order].astype(np.int32),
+        items=items[order],
         retrieval=score[order],
-        by_source=by_source[order],
-        brought=brought[order],
+        by_source=by_source.take(order, axis=0),  # a fancy index takes five times as long for rows this short
+        brought=brought.take(order, axis=0),
         score=np.full(len(order), np.nan, np.float32),
         vector=next((result.vector for result in results.values() if result.vector is not None), None),
     )
 
 
-def _concatenated(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.concatenate(parts) if parts else np.empty(0, np.int32)
+def _guaranteed_first(score: NDArray[np.float32], sure: NDArray[np.bool_], total: int) -> NDArray[np.intp]:
+    """Ascending positions of `total` items: the sure ones, then the highest scores; ties by position."""
+    order = np.argsort(-score, kind="stable")
+    first = sure[order]
+    return np.sort(np.concatenate([order[first], order[~first]])[:total])
+
+
+def _row_sums(table: NDArray[Any]) -> NDArray[Any]:
+    """[M] from [M, S], left to right; for a few columns far quicker than `sum(axis=1)`."""
+    total = table[:, 0].copy()
+    for column in range(1, table.shape[1]):
+        total += table[:, column]
+    return total
+
+
+def _distinct(parts: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Item rows without repetition, ascending, and where each of the joined parts is among them.
+
+    What `np.unique` does, by one sort of row and position in one word: a third of its time.
+    """
+    joined = np.concatenate(parts) if parts else np.empty(0, np.int32)
+    bits = len(joined).bit_length()
+    words = np.sort((joined.astype(np.int64) << bits) | np.arange(len(joined)))
+    rows = (words >> bits).astype(np.int32)
+    new = np.ones(len(rows), np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    at = np.empty(len(rows), np.intp)
+    at[words & ((1 << bits) - 1)] = np.cumsum(new) - 1
+    return rows[new], at

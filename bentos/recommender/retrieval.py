@@ -24,6 +24,7 @@ class Retrieval:
         self.sources: Mapping[str, Source] = sources(models)
         self._eligibility = Eligibility(models.catalogue, rules)
         self._config = config
+        self._n_items = len(models.catalogue)
 
     def under(self, rules: RulesDocument) -> "Retrieval":
         """The same sources under other rules."""
@@ -60,7 +61,7 @@ class Retrieval:
                 brought[name] = "no time left"
                 continue
             try:
-                brought[name] = source.retrieve(query, user, blocked, n or self._config.reach(name))
+                brought[name] = source.retrieve(query, user, blocked, n or self._config.reach(name, self._n_items))
             except Exception as error:
                 brought[name] = f"failed: {error!r}"
             ended = time.perf_counter()

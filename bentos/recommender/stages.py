@@ -25,6 +25,7 @@ from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
 from contracts.serving import RankedBy
 from features.online.base import UserState
+from features.ranking import norms_of
 from features.ranking import rows as ranking_rows
 
 
@@ -40,6 +41,8 @@ class Stages:
         self.scorers = compose.scorers(models)
         self.rerankers = compose.rerankers(models, rules)
         loaded = models.retrieval
+        graph = None if loaded is None else loaded.graph_items
+        self._graph_norms = None if graph is None else norms_of(graph)
         self.items = ItemTable(
             models.catalogue,
             {} if loaded is None else loaded.item_features,
@@ -172,6 +175,7 @@ class Stages:
             query_embedding=candidates.vector,
             graph_items=loaded.graph_items,
             graph_user=loaded.graph_users[user.row] if known and loaded.graph_users is not None else None,
+            graph_norms=self._graph_norms,
             n_seen=len(user.seen),
         )
 

@@ -94,12 +94,13 @@ class Candidates:
 
     def take(self, keep: NDArray[Any]) -> "Candidates":
         """Rows by mask or by position: for filters and selectors only."""
+        at = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         return Candidates(
-            self.items[keep],
-            self.retrieval[keep],
-            self.by_source[keep],
-            self.brought[keep],
-            self.score[keep],
+            self.items[at],
+            self.retrieval[at],
+            self.by_source.take(at, axis=0),  # a fancy index takes five times as long for rows this short
+            self.brought.take(at, axis=0),
+            self.score[at],
             self.vector,
         )
 

@@ -98,6 +98,14 @@ def test_embeddings_give_cosines_with_query_and_history(catalogue: Catalogue) ->
     assert column(table, "two_tower_history_max") == [0, 0]
 
 
+def test_lengths_that_were_kept_give_the_same_bits_as_lengths_made_for_the_request(catalogue: Catalogue) -> None:
+    rng = np.random.default_rng(1)
+    items = rng.standard_normal((4, 24)).astype(np.float32)
+    given = {"graph_items": items, "graph_user": rng.standard_normal(24).astype(np.float32)}
+    kept = made(catalogue, **given, graph_norms=ranking.norms_of(items))
+    assert kept.tobytes() == made(catalogue, **given).tobytes()
+
+
 def test_a_new_user_without_anything_has_finite_rows(catalogue: Catalogue) -> None:
     table = made(
         catalogue,

@@ -55,3 +55,27 @@ def test_with_all_but_three_blocked_three_are_found(exact_up_to: int) -> None:
 def test_an_index_over_other_vectors_is_refused() -> None:
     with pytest.raises(ValueError, match="3000 × 16"):
         NearestItems(VECTORS[:10], indexes()["flat"])
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_where_all_that_is_near_is_blocked_the_quota_is_filled_from_farther_off(kind: str) -> None:
+    exact = NearestItems(VECTORS)
+    index = faiss.clone_index(indexes()[kind])
+    if kind == "ivf":
+        index.nprobe = 1  # its one list holds about 190 items
+    approximate = NearestItems(VECTORS, index, exact_up_to=0)
+    for query in VECTORS[:10]:
+        blocked = np.zeros(len(VECTORS), np.bool_)
+        blocked[exact.search(query, blocked, 600).items] = True
+        got = approximate.search(query, blocked, 200)
+        assert len(got.items) == 200
+        assert not blocked[got.items].any()
+        assert (np.diff(got.scores) <= 0).all()
+
+
+def test_items_that_came_after_the_vectors_are_not_found_and_hurt_nothing() -> None:
+    blocked = np.zeros(len(VECTORS) + 5, np.bool_)
+    for exact_up_to in (0, 10_000):
+        found = NearestItems(VECTORS, indexes()["flat"], exact_up_to).search(VECTORS[3], blocked, 20)
+        assert found.items[0] == 3
+        assert found.items.max() < len(VECTORS)

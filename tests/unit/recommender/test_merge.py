@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bentos.recommender.merge import merge, normalised
 from bentos.recommender.types import SourceResult
+from contracts.serving import SOURCES
 
 QUOTAS = {"two_tower": 2, "graph": 1, "content": 1, "trending": 1}
 
@@ -54,3 +57,43 @@ def test_a_missing_or_empty_source_never_empties_the_union() -> None:
 )
 def test_equal_scores_are_all_the_best_of_their_source(scores: list[float], expected: list[float]) -> None:
     assert normalised(np.array(scores, np.float32)).tolist() == expected
+
+
+def by_definition(results: dict[str, SourceResult], total: int, agreement: float) -> list[tuple[int, float]]:
+    """Item by item, with dictionaries: which are in, and their merged scores."""
+    scores: dict[int, np.float32] = {}
+    times: dict[int, int] = {}
+    sure: set[int] = set()
+    for name in SOURCES:
+        if name not in results or not len(results[name].items):
+            continue
+        items = results[name].items.tolist()
+        for item, score in zip(items, normalised(results[name].scores), strict=True):
+            scores[item] = np.float32(scores.get(item, np.float32(0)) + score)
+            times[item] = times.get(item, 0) + 1
+        sure.update(items[: QUOTAS[name]])
+    merged = {i: np.float32(s * np.float32(agreement)) if times[i] >= 2 else s for i, s in scores.items()}
+    inside = sorted(merged, key=lambda i: (i not in sure, -merged[i], i))[:total]
+    return [(i, float(merged[i])) for i in sorted(inside, key=lambda i: (-merged[i], i))]
+
+
+def some_result(seed: int, n: int, coarse: int) -> SourceResult:
+    rng = np.random.default_rng(seed)
+    scores = np.sort(rng.integers(0, coarse, n) / coarse)[::-1]
+    return SourceResult(rng.permutation(40)[:n].astype(np.int32), scores.astype(np.float32))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(SOURCES),
+        st.builds(some_result, st.integers(0, 10_000), st.integers(0, 40), st.sampled_from([2, 1_000])),
+    ),
+    st.integers(0, 60),
+)
+def test_the_union_is_what_its_definition_says(results: dict[str, SourceResult], total: int) -> None:
+    union = merge(results, QUOTAS, total, 1.5)
+    assert list(zip(union.items.tolist(), union.retrieval.tolist(), strict=True)) == by_definition(results, total, 1.5)
+    for column, name in enumerate(SOURCES):
+        brought = set(results[name].items.tolist()) if name in results else set()
+        assert union.brought[:, column].tolist() == [item in brought for item in union.items.tolist()]
