@@ -61,6 +61,9 @@ class Settings(BaseModel):
     gateway_port: int = Field(3000, ge=0, le=65535, description="port of the gateway under `up`; 0 takes a free one")
     gateway_processes: int = Field(2, ge=1, le=256, description="gateway processes under `up`")
     workers: int = Field(1, ge=1, le=256, description="worker processes of each live Bento under `up`")
+    max_connections: int = Field(
+        10_000, ge=1, description="open connections of one worker; then the one idle for longest is closed"
+    )
     driver: Literal["local", "static"] = Field("local", description="who runs the Bentos: `up`, or someone else")
     upstreams: dict[str, list[str]] = Field({}, description="for `static`: Bento tag → its URLs")
     control_port: int = Field(

@@ -33,7 +33,9 @@ TITLES = {
     405: ("method-not-allowed", "This address has another method"),
     408: ("timeout", "The body did not come in time"),
     413: ("too-large", "The body is over the limit"),
+    415: ("unsupported-encoding", "A compressed body"),
     429: ("overloaded", "Too many requests"),
+    431: ("header-too-large", "The header is over the limit"),
     500: ("internal", "The service failed"),
     503: ("unavailable", "Nothing can be served now"),
 }
@@ -84,9 +86,14 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
     """
     Raises:
-        HttpProblem: 413 over `limit` (with or without a content-length), 408 when it does not come in time.
+        HttpProblem: 413 over `limit` (with or without a content-length), 408 when it does not come in time, 415 for one
+            that is compressed: a kilobyte can become a gigabyte, and no body of ours is worth it.
         ClientGone: the client went away.
     """
+    encoding = header(scope, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        detail = f"send the body as it is, not as {encoding[:32].decode('latin-1')}"
+        raise HttpProblem(415, detail, headers=((b"accept-encoding", b"identity"),))
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await _read(scope, receive, limit)
@@ -131,7 +138,7 @@ async def respond(
     await send({"type": "http.response.body", "body": b"" if head else body})
 
 
-async def respond_problem(send: Send, problem: HttpProblem, request_id: str) -> None:
+def problem_document(problem: HttpProblem, request_id: str) -> bytes:
     slug, title = TITLES[problem.status]
     document = Problem(
         type=PROBLEMS + slug,
@@ -141,10 +148,14 @@ async def respond_problem(send: Send, problem: HttpProblem, request_id: str) -> 
         request_id=request_id,
         field=problem.field,
     )
+    return msgspec.json.encode(document)
+
+
+async def respond_problem(send: Send, problem: HttpProblem, request_id: str) -> None:
     await respond(
         send,
         problem.status,
-        msgspec.json.encode(document),
+        problem_document(problem, request_id),
         content_type=PROBLEM_JSON,
         headers=[(b"x-request-id", request_id.encode()), *problem.headers],
     )

@@ -1,78 +1,141 @@
 """One serving process: `python -m bentos.recommender.worker --bento DIR --fd 3`.
 
-What it does that a stock BentoML worker does not: `/readyz` goes false before the listening ends, requests under way
-are finished, half-open connections are closed, and it ends with its parent.
+What it does that a stock BentoML worker does not: `/readyz` goes false before the listening ends, no request that was
+accepted is lost, connections are bounded (connections.py), and it ends with its parent.
 """
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import os
+import resource
 import socket
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from bentos.recommender.connection_metrics import ConnectionMetrics
+from bentos.recommender.connections import KEEP_ALIVE_S, LINGER_S, BoundedProtocol, Bounds, Connections
 from contracts.parent import end_with_parent
+from contracts.settings import load_settings
 
-KEEP_ALIVE_S = 75
 GRACEFUL_S = 10
+ACCEPT_S = 1.0
+RUNNER_BODY_BYTES = 64 << 20
+SPARE_FILES = 256  # logs, stores, models: what a worker opens besides connections
 SERVICE = "bentos.recommender.service:Recommender"
 
 log = logging.getLogger("streamrec.serving")
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """A connection that has sent no whole request header after `headers_s` is closed."""
-
-    headers_s = 10.0
-    _headers_due: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._headers_due = self.loop.call_later(self.headers_s, transport.close)
-
-    def on_headers_complete(self) -> None:
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _stop_timer(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
-
-
 class Server(uvicorn.Server):
-    """First signal: `/readyz` false, then after `drain_s` the listening ends and what is under way is finished."""
+    """Ends without losing a request that it has accepted.
 
-    def __init__(self, config: uvicorn.Config, service: Any, drain_s: float) -> None:
+    First signal: `/readyz` false, every answer says `connection: close`. After `drain_s` the connections that wait to
+    be accepted are, and the listening ends. For as long again, at most `LINGER_S`, connections kept alive may still
+    bring a request, so that a client which is about to send one has been told; then they are closed, and what is under
+    way is finished.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Any, table: Connections, drain_s: float) -> None:
         super().__init__(config)
         self._service = service
+        self._table = table
         self._drain_s = drain_s
         self._draining = False
+        self._metrics: ConnectionMetrics | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._draining:
             super().handle_exit(sig, frame)  # a second signal hurries
             return
         self._draining = True
-        runtime = getattr(self._service, "runtime", None)
-        if runtime is None or self._drain_s <= 0:
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(self._drain)
+        if self._drain_s > 0:
+            loop.call_later(self._drain_s, super().handle_exit, sig, frame)
+        else:
             super().handle_exit(sig, frame)
-            return
-        runtime.drain()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        runtime = getattr(self._service, "runtime", None)
+        if runtime is not None:
+            self._metrics = ConnectionMetrics(runtime.metrics.registry)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._metrics is not None and counter % 10 == 0:  # once a second
+            self._metrics.tell(self._table)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._stop_listening()
+        until = time.monotonic() + min(self._drain_s, LINGER_S)
+        while self.server_state.connections and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def _drain(self) -> None:
+        runtime = getattr(self._service, "runtime", None)
+        if runtime is not None:
+            runtime.drain()
+        self._table.draining = True
+        for connection in self.server_state.connections:
+            if isinstance(connection, BoundedProtocol):
+                connection.drain()
         log.info("draining for %.1f s, then finishing what is under way", self._drain_s)
-        asyncio.get_running_loop().call_later(self._drain_s, super().handle_exit, sig, frame)
+
+    async def _stop_listening(self) -> None:
+        """Who has connected is served; who has not is refused. To close a listening socket with connections in its
+        queue would reset them.
+        """
+        listeners = [listener for server in self.servers for listener in server.sockets]
+        closing = [socket.socket(fileno=os.dup(listener.fileno())) for listener in listeners]
+        for server in self.servers:
+            server.close()
+        for listener in closing:
+            listener.setblocking(False)
+            listener.listen(0)
+            until = time.monotonic() + ACCEPT_S
+            while time.monotonic() < until:
+                await self._accept_waiting(listener)
+                if listener.family == socket.AF_UNIX or _fill(listener):
+                    break
+            listener.close()
+
+    async def _accept_waiting(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                accepted, _ = listener.accept()
+                await loop.connect_accepted_socket(self._protocol, accepted)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return BoundedProtocol(self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop())
+
+
+def _fill(listener: socket.socket) -> bool:
+    """Take the only place that a queue of length 0 still has (Linux), with a connection of our own: then no client can
+    be in it when it is closed. False: a client was there first.
+    """
+    ours = socket.socket(listener.family, socket.SOCK_STREAM)
+    ours.setblocking(False)
+    try:
+        ours.connect_ex(listener.getsockname())
+        ours.getpeername()  # it is connected at once or, where the queue is full, not at all
+    except OSError:
+        return False
+    finally:
+        ours.close()
+    return True
 
 
 def _arguments() -> argparse.Namespace:
@@ -91,7 +154,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--drain-s", type=float, default=1.0, help="how long /readyz is false before the listening ends"
     )
-    parser.add_argument("--headers-s", type=float, default=BoundedProtocol.headers_s, help="time a connection may take")
+    parser.add_argument("--headers-s", type=float, default=Bounds.headers_s, help="time for a request's header")
+    parser.add_argument(
+        "--body-s", type=float, default=Bounds.body_s, help="for its body, and for the client to take its answer"
+    )
     return parser.parse_args()
 
 
@@ -127,6 +193,22 @@ def unix_listener(path: Path) -> socket.socket:
     return listener
 
 
+def _bounds(arguments: argparse.Namespace) -> Bounds:
+    """Within what the system lets this process open."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        files = most
+    wanted = load_settings().max_connections
+    connections = max(min(wanted, files - SPARE_FILES), 1)
+    if connections < wanted:
+        log.warning("%d connections, not %d: this process may open %d files", connections, wanted, files)
+    bounds = Bounds(connections, headers_s=arguments.headers_s, body_s=arguments.body_s, write_s=arguments.body_s)
+    if arguments.service:  # rows of a whole batch, from a process of ours
+        return replace(bounds, body_bytes=RUNNER_BODY_BYTES, bodies_bytes=16 * RUNNER_BODY_BYTES)
+    return bounds
+
+
 def main() -> None:
     arguments = _arguments()
     if arguments.parent:
@@ -138,7 +220,7 @@ def main() -> None:
         os.environ["STREAMREC_BUNDLES"] = str(arguments.bundles.resolve())
     service = _load(arguments.bento, arguments.entry, arguments.service, json.loads(arguments.runners or "{}"))
     app = service.to_asgi(is_main=not arguments.service)
-    BoundedProtocol.headers_s = arguments.headers_s
+    BoundedProtocol.table = table = Connections(_bounds(arguments))
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
@@ -156,7 +238,7 @@ def main() -> None:
     )
     gc.collect()
     gc.freeze()  # the models and the framework will not become garbage: do not walk them again and again
-    server = Server(config, service, arguments.drain_s)
+    server = Server(config, service, table, arguments.drain_s)
     listener = socket.socket(fileno=arguments.fd) if arguments.fd is not None else None
     if arguments.uds is not None:
         listener = unix_listener(arguments.uds)

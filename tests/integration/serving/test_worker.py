@@ -1,6 +1,7 @@
 """Starting, draining and ending of real processes."""
 
-import concurrent.futures
+import asyncio
+import collections
 import contextlib
 import os
 import shutil
@@ -8,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import httpx
 import psutil
@@ -16,6 +16,8 @@ import pytest
 
 from tests.serving_processes import alive, running, wait_until
 
+BODY = b'{"user_id": "u2", "k": 3}'
+ASK = b"POST /v1/recommendations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "2"]
 
 
@@ -48,34 +50,71 @@ def test_without_the_rankers_file_it_starts_degraded_says_so_and_stops_cleanly_o
         assert (answer["degradation"], answer["ranked_by"], len(answer["items"])) == ("simple_ranking", "logistic", 5)
         assert served.document["status"] == "degraded"
 
-        # SIGTERM under load: nothing that was accepted is lost, and /readyz goes false before the listening ends.
-        seen, stop = [], threading.Event()
-
-        def load():
-            with served.http as client:
-                while not stop.is_set():
-                    try:
-                        seen.append(client.post("/v1/recommendations", json={"user_id": "u2", "k": 3}).status_code)
-                    except httpx.ConnectError:  # not accepted any more: the listening has ended
-                        return
-
-        readiness = []
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            clients = [pool.submit(load) for _ in range(3)]
-            wait_until(lambda: len(seen) > 10, 60, why="load")
-            served.process.send_signal(signal.SIGTERM)
-            while served.process.poll() is None:
-                try:
-                    readiness.append(httpx.get(f"{served.url}/readyz", timeout=5).status_code)
-                except httpx.HTTPError:
-                    break
-            stop.set()
-            errors = [error for client in clients if (error := client.exception(timeout=30))]
+        served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(20) == 0
-        assert set(seen) == {200}
-        assert 503 in readiness
-        # A keep-alive connection may be closed just as its client writes: that request was never accepted.
-        assert all(isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) for error in errors)
+        assert port_is_free(served.url)
+
+
+# Each with how many keep-alive clients that ask again as soon as they have an answer.
+TOPOLOGIES = {
+    "one": (["--workers", "1"], 16),
+    "two": (["--workers", "2"], 24),
+    "distributed": (["--topology", "distributed"], 16),
+}
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_sigterm_under_load_loses_no_request_and_readyz_is_false_before_the_listening_ends(world, tmp_path, topology):
+    arguments, many = TOPOLOGIES[topology]
+    with running([*SERVE, *arguments], tmp_path / "home", world) as served:
+        port = int(served.url.rpartition(":")[2])
+        statuses, lost, readiness = collections.Counter(), [], []
+
+        async def client():
+            """Keeps its connection for as long as the server does. Only a connection that is refused ends it: the
+            request was never accepted.
+            """
+            while True:
+                try:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                except ConnectionRefusedError:
+                    return
+                try:
+                    while True:
+                        writer.write(ASK)
+                        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                        await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                        statuses[int(head.split()[1])] += 1
+                        if b"connection: close" in head:
+                            break
+                except (OSError, EOFError) as error:
+                    lost.append(repr(error))
+                finally:
+                    writer.close()
+
+        async def watch():
+            while True:
+                try:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                except ConnectionRefusedError:
+                    return
+                writer.write(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                readiness.append(int((await reader.read()).split()[1]))
+                writer.close()
+
+        async def load():
+            clients = [asyncio.create_task(one()) for one in (*[client] * many, watch)]
+            while statuses[200] < 10 * many:
+                await asyncio.sleep(0.01)
+            served.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(asyncio.gather(*clients), 60)
+
+        asyncio.run(load())
+        assert served.process.wait(30) == 0
+        assert not lost
+        assert set(statuses) == {200}
+        assert sorted(readiness) == readiness  # 200 until the signal, 503 from then on
+        assert {200, 503} <= set(readiness)
         assert port_is_free(served.url)
 
 
