@@ -19,6 +19,11 @@ RankedBy = Literal["dcn", "logistic", "retrieval", "batch", "cached", "popularit
 # `lists` is batch → cached → popularity, which needs no compute thread.
 Aim = Literal["full", "simple_ranking", "retrieval", "lists"]
 
+# Why a process came to answer from another rung.
+Cause = Literal[
+    "retrieval", "ranking", "online_store", "fallback", "stale_values", "overload", "deadline", "fault", "recovered"
+]
+
 Variant = Literal["champion", "candidate", "control", "fallback"]
 Outcome = Literal["ok", "empty", "refused", "error"]
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from contracts.serving import Cause
+
 State = Literal["healthy", "degraded", "unhealthy"]
 GAUGE: dict[State, float] = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
 Phase = Literal["loading", "serving", "draining", "stopped"]
@@ -15,6 +17,16 @@ class Component(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Change(msgspec.Struct, frozen=True):
+    """From rung `before` to `rung`. at: ISO 8601, UTC. detail: what the part at fault said, else empty."""
+
+    at: str
+    before: str
+    rung: str
+    cause: Cause
+    detail: str = ""
+
+
 class Readiness(msgspec.Struct, frozen=True):
     """`status`: `ready`, `degraded` (answers, from a lower rung) or `unavailable` (HTTP 503)."""
 
@@ -22,6 +34,8 @@ class Readiness(msgspec.Struct, frozen=True):
     phase: Phase
     components: dict[str, Component]
     best: str  # the best rung that an answer can have now
+    rung: str  # that of most answers, see rungs.py
+    changes: list[Change]  # the last 20, newest last
     topology: str
     device: dict[str, str]
     bento: str

@@ -64,6 +64,13 @@ class Metrics:
         self.admitted = Counts(
             Counter("admissions", "Requests by the rung that they were let in at, or refused.", ("aim",), **named)
         )
+        self.rung = Gauge(
+            "rung",
+            "Rung of most answers: 0 full, 1 stale_features, 2 simple_ranking, 3 batch, 4 cached, 5 popularity.",
+            multiprocess_mode="livemax",
+            **named,
+        )
+        self.changes = Counter("rung_changes", "Changes of that rung.", ("from", "to", "cause"), **named)
         self.ranking = Gauge(
             "ranking_process",
             "Batches and rows that the Ranking process has scored, and its largest batch.",

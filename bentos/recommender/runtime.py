@@ -21,13 +21,14 @@ from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.compute import Compute
 from bentos.recommender.front import Front, Overridden, facts
 from bentos.recommender.funnel import Funnel
-from bentos.recommender.health import GAUGE, Component, Phase, Readiness, best_rung, status
+from bentos.recommender.health import GAUGE, Change, Component, Phase, Readiness, best_rung, status
 from bentos.recommender.load import Load
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
 from bentos.recommender.reads.choose import user_reads
 from bentos.recommender.request_ids import new_request_id
 from bentos.recommender.rules import default_rules
+from bentos.recommender.rungs import Rungs
 from bentos.recommender.types import Query, Slate
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer
 from bentos.telemetry.contexts import ContextLog
@@ -38,7 +39,7 @@ from contracts.errors import DataError, Overloaded, StreamRecError
 from contracts.exposures import ContextRecord, Versions
 from contracts.http import EventsAccepted, FrontFacts, RecommendationRequest
 from contracts.rules import RulesDocument
-from contracts.serving import Aim
+from contracts.serving import DEGRADATIONS, Aim
 from contracts.settings import Settings
 from features.online.base import OnlineStore
 from features.online.open import open_replica, open_store
@@ -46,6 +47,7 @@ from features.registry import REGISTRY
 
 log = logging.getLogger("streamrec.serving")
 REFRESH_S = 3.0
+LOOK_S = 1.0
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
 
@@ -116,6 +118,7 @@ class Runtime:
         self._exposures = ExposureLog(settings.home)
         self._contexts = ContextLog(settings.home, settings.log_contexts)
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
+        self._rungs = Rungs(self._rung_changed)
         self._tasks: list[asyncio.Task[None]] = []
         self._versions = self._versions_now()
 
@@ -128,7 +131,10 @@ class Runtime:
             await self._warm()
         except Exception:
             log.exception("the warm-up failed; the first requests will be slow")
-        self._tasks = [asyncio.create_task(self._forever(REFRESH_S, self._refresh))]
+        self._tasks = [
+            asyncio.create_task(self._forever(REFRESH_S, self._refresh)),
+            asyncio.create_task(self._forever(LOOK_S, self._look)),
+        ]
         if self._remotes:
             self._tasks.append(asyncio.create_task(self._forever(RUNNERS_S, self._remotes.ask_status)))
         self._load.watch()
@@ -229,6 +235,7 @@ class Runtime:
         seconds = time.perf_counter() - answer.began
         self.metrics.served(slate.degradation, slate.ranked_by, seconds, slate.stages_ms, slate.stale)
         self._load.learn(slate)
+        self._rungs.answered(slate, answer.query.aim)
         if answer.front is None:
             self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
         if not answer.query.shadow:
@@ -258,6 +265,8 @@ class Runtime:
             phase=self.phase,
             components=components,
             best=best,
+            rung=self._rungs.rung,
+            changes=self._rungs.changes,
             topology=self.settings.topology,
             device=device.described(self.settings.device, provider),
             bento=self.bento,
@@ -272,6 +281,7 @@ class Runtime:
         for name, component in self._components().items():
             self.metrics.health.labels(name).set(GAUGE[component.state])
         self.metrics.queue.set(self._compute.waiting)
+        self.metrics.rung.set(DEGRADATIONS.index(self._rungs.rung))
         self.metrics.lag.set(self._load.admission.lag_s)
         for name, counts in (("exposures", self._exposures.counts()), ("contexts", self._contexts.counts())):
             for state in ("written", "dropped", "errors", "queued"):
@@ -334,6 +344,18 @@ class Runtime:
             for _ in range(3):
                 query = Query(new_request_id(), "", 1, self._models.now_us(), math.inf)
                 await asyncio.wait_for(self._funnel.recommend(query, self._store), RUNNERS_START_S)
+
+    async def _look(self) -> None:
+        ready = self.readiness()
+        self._rungs.look(ready.best, ready.components, time.time())
+        self.metrics.flush()  # a scrape of another worker reads what this one last told
+
+    def _rung_changed(self, change: Change) -> None:
+        self.metrics.changes.labels(change.before, change.rung, change.cause).inc()
+        better = change.cause == "recovered"
+        fields = {"event": "rung_change", **msgspec.to_builtins(change)}
+        what = f"{change.before} → {change.rung}, {change.cause}" + (f": {change.detail}" if change.detail else "")
+        log.log(logging.INFO if better else logging.WARNING, "rung %s", what, extra={"fields": fields})
 
     async def _refresh(self) -> None:
         try:
