@@ -55,6 +55,7 @@ class Settings(BaseModel):
     )
     device: Literal["cpu", "gpu"] = Field("cpu", description="where the ranker runs; the CPU when there is no GPU")
     bundles: Path | None = Field(None, description="folder with retrieval/, ranking/, fallback/ in place of a Bento's")
+    log_format: Literal["text", "json"] = Field("text", description="how the lines of the log are written")
     token: str | None = Field(None, description="bearer token for GET /v1/requests/{id}", repr=False)
 
     front_key: str | None = Field(None, description="shared by a gateway and its Bentos; `up` makes one", repr=False)

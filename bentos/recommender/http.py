@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bentos.recommender import logs
 from contracts.errors import BadRequest, NotFound, Overloaded, StreamRecError, Unreachable
 from contracts.http import MAX_BODY_BYTES, Problem
 
@@ -96,9 +97,12 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES)
         raise HttpProblem(415, detail, headers=((b"accept-encoding", b"identity"),))
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _read(scope, receive, limit)
+            body = await _read(scope, receive, limit)
     except TimeoutError as error:
         raise HttpProblem(408, f"the body did not come within {BODY_TIMEOUT_S:.0f} s", close=True) from error
+    if about := logs.about.get():
+        about.body = body
+    return body
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from prometheus_client import Counter
 
+from bentos.recommender import logs
 from bentos.recommender.health import Phase
 from bentos.recommender.http import (
     RETRY_SOON,
@@ -93,6 +94,7 @@ class Layer(Generic[R]):
         began = time.perf_counter()
         scope["streamrec.began"] = began
         request_id = new_request_id()
+        logs.about.set(logs.About(request_id))
         runtime = self._runtime()
         sent = _Sent(send)
         self._in_flight += 1

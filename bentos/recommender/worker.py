@@ -13,7 +13,6 @@ import logging
 import os
 import resource
 import socket
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import uvicorn
 
+from bentos.recommender import logs
 from bentos.recommender.connection_metrics import ConnectionMetrics
 from bentos.recommender.connections import KEEP_ALIVE_S, LINGER_S, BoundedProtocol, Bounds, Connections
 from contracts.parent import end_with_parent
@@ -213,9 +213,8 @@ def main() -> None:
     arguments = _arguments()
     if arguments.parent:
         end_with_parent(arguments.parent)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("uvicorn", "faiss.loader", "bentoml.serve"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    settings = load_settings()
+    logs.configure(settings.log_format, (settings.token, settings.front_key, settings.operator_token))
     if arguments.bundles:
         os.environ["STREAMREC_BUNDLES"] = str(arguments.bundles.resolve())
     service = _load(arguments.bento, arguments.entry, arguments.service, json.loads(arguments.runners or "{}"))
