@@ -75,6 +75,33 @@ class EventsAccepted(msgspec.Struct, frozen=True):
     duplicates: int
 
 
+class ItemIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An item as it is from now on: what is left out is not known of it, but for two things. `published_at` (ISO 8601
+    with a zone): stays as it was, for a new item now. `is_flagged`: stays as it was.
+    """
+
+    item_id: Id
+    category: Annotated[str, Meta(max_length=256)]
+    creator_id: Id | None = None
+    price: Annotated[float, Meta(ge=0)] | None = None
+    published_at: Annotated[str, Meta(max_length=64)] | None = None
+    is_promoted: bool = False
+    is_flagged: bool | None = None
+    title: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class FlagIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    flagged: bool = True
+
+
+class ItemsChanged(msgspec.Struct, frozen=True):
+    """version: of the catalogue, with these changes in it. changed: ids whose state is another now."""
+
+    version: int
+    changed: list[str]
+    unchanged: int
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 9457 problem document."""
 

@@ -74,3 +74,24 @@ class IdIndex:
                 if len(id_) > width or id_.endswith(b"\0"):  # fixed-width bytes cannot tell these from shorter ids
                     rows[i] = -1
         return rows
+
+
+class GrownIndex(IdIndex):
+    """An index and ids that came after it, as the rows from `len(base)` on."""
+
+    def __init__(self, base: IdIndex, more: Sequence[str]) -> None:
+        super().__init__(base._ids, base._rows)
+        self._more = {id_: row for row, id_ in enumerate(more, start=len(base))}
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._more)
+
+    def lookup(self, id_: str) -> int:
+        row = super().lookup(id_)
+        return row if row >= 0 else self._more.get(id_, -1)
+
+    def lookup_many(self, ids: Sequence[str]) -> NDArray[np.int32]:
+        rows = super().lookup_many(ids)
+        for at in np.flatnonzero(rows < 0).tolist():
+            rows[at] = self._more.get(ids[at], -1)
+        return rows

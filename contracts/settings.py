@@ -56,7 +56,10 @@ class Settings(BaseModel):
     device: Literal["cpu", "gpu"] = Field("cpu", description="where the ranker runs; the CPU when there is no GPU")
     bundles: Path | None = Field(None, description="folder with retrieval/, ranking/, fallback/ in place of a Bento's")
     log_format: Literal["text", "json"] = Field("text", description="how the lines of the log are written")
-    token: str | None = Field(None, description="bearer token for GET /v1/requests/{id}", repr=False)
+    token: str | None = Field(
+        None, description="bearer token for GET /v1/requests/{id} and the addresses under /v1/items", repr=False
+    )
+    live_items: int = Field(100_000, ge=0, le=10_000_000, description="items that may be put under /v1/items")
 
     front_key: str | None = Field(None, description="shared by a gateway and its Bentos; `up` makes one", repr=False)
     gateway_port: int = Field(3000, ge=0, le=65535, description="port of the gateway under `up`; 0 takes a free one")

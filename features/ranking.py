@@ -237,11 +237,11 @@ def rows(
     pair[np.argsort(-retrieval, kind="stable"), 9] = _log_ranks(k)
     pair[:, 10] = np.add.reduce(pair[:, 4:8].T.copy(), axis=0)
 
-    vectors = item_embeddings.take(items, axis=0)
+    vectors = take_rows(item_embeddings, items)
     if query_embedding is not None:
         pair[:, 11] = vectors @ query_embedding
     if graph_items is not None:
-        graph = graph_items.take(items, axis=0)
+        graph = take_rows(graph_items, items)
         norms = norms_of(graph) if graph_norms is None else graph_norms.take(items)
         if graph_user is not None and k:
             dot = graph @ graph_user
@@ -270,11 +270,11 @@ def rows(
             gap[np.isnan(gap)] = 0
             pair[:, 16] = gap
             pair[:, 17] = np.abs(gap)
-        near = vectors @ item_embeddings.take(history, axis=0).T
+        near = vectors @ take_rows(item_embeddings, history).T
         pair[:, 18] = _greatest(near)
         pair[:, 19] = near.mean(axis=1)
         if graph_items is not None:
-            past = graph_items.take(history, axis=0)
+            past = take_rows(graph_items, history)
             past = past / (np.linalg.norm(past, axis=1, keepdims=True) + 1e-9)
             near = (graph @ past.T) / norms[:, None]
             pair[:, 20] = _greatest(near)
@@ -305,10 +305,14 @@ def rows(
     return out if np.isfinite(np.add.reduce(out, axis=None)) else np.nan_to_num(out, copy=False)
 
 
-def norms_of(graph_items: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 [N], lengths of the rows of [N, G], never 0: `graph_norms` of `rows`, the same for every user."""
-    norms: NDArray[np.float32] = np.sqrt(np.einsum("kg,kg->k", graph_items, graph_items)) + np.float32(1e-9)
-    return norms
+def norms_of(graph_items: NDArray[np.float32], n_items: int | None = None) -> NDArray[np.float32]:
+    """float32 [N], lengths of the rows of [N, G], never 0: `graph_norms` of `rows`, the same for every user.
+
+    n_items: of the catalogue, where items came after the models: those have no vector.
+    """
+    norms = np.zeros(len(graph_items) if n_items is None else n_items, np.float32)
+    norms[: len(graph_items)] = np.sqrt(np.einsum("kg,kg->k", graph_items, graph_items))
+    return norms + np.float32(1e-9)
 
 
 @cache
@@ -323,6 +327,16 @@ def _greatest(table: NDArray[np.float32]) -> NDArray[np.float32]:
     """Row maxima; over few columns several times as quick as `max(axis=1)`."""
     greatest: NDArray[np.float32] = np.maximum.reduce(table.T.copy(), axis=0)
     return greatest
+
+
+def take_rows(vectors: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
+    """`vectors[rows]`, float32 [len(rows), D], with zeros for rows past the end: items that came after the models."""
+    if not len(rows) or int(np.maximum.reduce(rows)) < len(vectors):
+        return vectors.take(rows, axis=0)
+    known = rows < len(vectors)
+    out = np.zeros((len(rows), vectors.shape[1]), np.float32)
+    out[known] = vectors.take(rows[known], axis=0)
+    return out
 
 
 def _bucket(name: str, buckets: int) -> int:

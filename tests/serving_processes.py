@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,9 +44,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-def answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:  # noqa: S310
-        return response.status == 200
+def answers(url: str, status: int = 200) -> bool:
+    with contextlib.suppress(OSError):
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:  # noqa: S310
+                return response.status == status
+        except urllib.error.HTTPError as error:
+            return error.code == status
     return False
 
 
@@ -75,8 +80,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def running(arguments: list[str], home: Path, bundles: Path, url: str | None = None, **env: str) -> Iterator[Served]:
-    """`python ARGUMENTS` until it is ready: it prints one JSON document (`serve --json`) or answers on `url`.
+def running(
+    arguments: list[str], home: Path, bundles: Path, url: str | None = None, until: int = 200, **env: str
+) -> Iterator[Served]:
+    """`python ARGUMENTS` until it is ready: it prints one JSON document (`serve --json`) or answers `until` on `url`.
 
     Deadlines are far away: a busy machine must not change the answers.
     """
@@ -108,7 +115,7 @@ def running(arguments: list[str], home: Path, bundles: Path, url: str | None = N
             document = json.loads(line)
             yield Served(document["url"], process, home, document)
         else:
-            wait_until(lambda: answers(url) or process.poll() is not None, START_S, f"{url} ready")
+            wait_until(lambda: answers(url, until) or process.poll() is not None, START_S, f"{url} ready")
             assert process.poll() is None, (home / "serve.log").read_text()
             yield Served(url, process, home)
     finally:

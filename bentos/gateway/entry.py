@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from bentos.catalogue import routes as catalogue_routes
 from bentos.gateway import openapi
 from bentos.gateway.runtime import GatewayRuntime
 from bentos.recommender import log_routes, metrics
@@ -85,6 +86,7 @@ ROUTES: Routes = {
     "/v1/recommendations": {"POST": _recommend},
     "/v1/events": {"POST": _events},
     REQUESTS + "{request_id}": {"GET": log_routes.request},
+    **catalogue_routes.ROUTES,
     "/v1/openapi.json": {"GET": _openapi},
     "/readyz": {"GET": _readyz},
     "/livez": {"GET": livez},

@@ -66,6 +66,8 @@ class LastResort:
     """
     Args:
         file: where the popularity list outlives this process.
+
+    withheld: ids that were taken down since the slates were made; None: that is not known, so that nothing is shown.
     """
 
     def __init__(self, file: Path, slates: Slates | None = None) -> None:
@@ -73,6 +75,7 @@ class LastResort:
         self.slates = slates or Slates()
         self.popular: Popular | None = None
         self.problem: str | None = None
+        self.withheld: frozenset[str] | None = frozenset()
 
     def load(self) -> None:
         """The list of an earlier process. One that cannot be read is named in `problem`, and no list."""
@@ -100,14 +103,21 @@ class LastResort:
     def slate(
         self, user_id: str, k: int, exclude: Sequence[str], now: float
     ) -> tuple[Literal["cached", "popularity"], list[RecommendedItem]]:
-        """At most k items without `exclude`. A short cached slate is filled from popularity."""
+        """At most k items without `exclude` and what is withheld. A short cached slate is filled from popularity."""
+        withheld = self.withheld
+        if withheld is None:
+            return "popularity", []
         banned = set(exclude)
-        cached = [item for item in self.slates.get(user_id, now) if item.item_id not in banned][:k]
+
+        def allowed(item: RecommendedItem) -> bool:
+            return item.item_id not in banned and item.item_id not in withheld
+
+        cached = [item for item in self.slates.get(user_id, now) if allowed(item)][:k]
         if len(cached) >= k:
             return "cached", _placed(cached)
         banned.update(item.item_id for item in cached)
         popular = self.popular.items if self.popular else []
-        more = [item for item in popular if item.item_id not in banned][: k - len(cached)]
+        more = [item for item in popular if allowed(item)][: k - len(cached)]
         # A score of the list is on another scale: below the slate's own it keeps the order of the places.
         floor = cached[-1].score if cached else None
         filled = more if floor is None else [msgspec.structs.replace(m, score=min(m.score, floor)) for m in more]

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from bentos.catalogue.withheld import Withheld
 from bentos.gateway import records
 from bentos.gateway.answer import KEY, Answering, Ask, Given, Try
 from bentos.gateway.last_resort import FILE, LastResort
@@ -32,13 +33,15 @@ from bentos.telemetry.intake import EventIntake
 from contracts.attempts import Compared
 from contracts.errors import Refused
 from contracts.exposures import ContextRecord
-from contracts.http import EventsAccepted, RecommendationRequest
+from contracts.http import EventsAccepted, ItemsChanged, RecommendationRequest
+from contracts.live_items import ItemChange
 from contracts.routing import Pass, RoutingTable
 from contracts.settings import Settings
 
 log = logging.getLogger("streamrec.gateway")
 
 TABLE_S = 0.1  # how often a new table is looked for in memory; the file's watch has its own pace
+CATALOGUE_S = 0.25  # how often the live catalogue is looked at
 PROBE_S = 1.0
 POPULARITY_S = 60.0
 POPULARITY_AGAIN_S = 2.0  # while there is none of this champion
@@ -76,6 +79,7 @@ class GatewayRuntime:
         self._upstreams = Upstreams()
         self._last_resort = LastResort(settings.home / "run" / FILE)
         self._popularity_problem: str | None = None
+        self._withheld = Withheld(settings.home)
         self._answering = Answering(self._upstreams, self._last_resort, settings.front_key)
         self._shadow = Shadow(self._answering, self.metrics, self._mirrored, self._deadline_s)
         self._exposures = ExposureLog(settings.home)
@@ -86,12 +90,14 @@ class GatewayRuntime:
     async def start(self) -> None:
         """Never fails for a part that is away: `/readyz` names it."""
         self._last_resort.load()
+        await self._look_at_catalogue()
         await self._routing.start()
         self._take_table()
         self._shadow.start()
         await self._upstreams.probe()
         self._tasks = [
             asyncio.create_task(self._forever(TABLE_S, self._watch)),
+            asyncio.create_task(self._forever(CATALOGUE_S, self._look_at_catalogue)),
             asyncio.create_task(self._forever(PROBE_S, self._upstreams.probe)),
             asyncio.create_task(self._forever(POPULARITY_AGAIN_S, self._capture)),
             asyncio.create_task(self._forever(OBSERVE_S, self._observe)),
@@ -112,6 +118,7 @@ class GatewayRuntime:
         await self._shadow.close()
         await self._routing.close()
         await self._events.close()
+        self._withheld.close()
         self._upstreams.close()
         await asyncio.to_thread(self._exposures.close)
         await asyncio.to_thread(self._attempts.close)
@@ -156,6 +163,9 @@ class GatewayRuntime:
 
     async def accept_events(self, body: bytes) -> EventsAccepted:
         return await self._events.accept(body)
+
+    async def change_items(self, changes: Sequence[ItemChange]) -> ItemsChanged:
+        return await self._events.change(changes)
 
     async def find_context(self, request_id: str) -> ContextRecord | None:
         return await asyncio.to_thread(find_context, self.settings.home, request_id)
@@ -238,6 +248,7 @@ class GatewayRuntime:
             "table": _component(table),
             "upstreams": _component("; ".join(ill)),
             "last_resort": _component(resort),
+            "catalogue": _component(self._withheld.problem),
             "events": _component(self._events.problem),
             "exposures": _component(self._exposures.healthy),
             "attempts": _component(self._attempts.healthy),
@@ -270,6 +281,10 @@ class GatewayRuntime:
         if table.champion and popular and popular.bento != table.champion.bento:
             self._captured_at = float("-inf")
         log.info("table %s holds, after %s", table.name, old.name or "none")
+
+    async def _look_at_catalogue(self) -> None:
+        await asyncio.to_thread(self._withheld.look)
+        self._last_resort.withheld = self._withheld.ids
 
     async def _watch(self) -> None:
         self._take_table()

@@ -13,7 +13,7 @@ from contracts.rules import RulesDocument
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """What holds for every request from one moment to another: flagged or not yet published; bool [N]."""
+    """What holds for every request from one moment to another: not yet published; bool [N]."""
 
     from_us: int
     until_us: int
@@ -23,8 +23,8 @@ class _Standing:
 class Eligibility:
     """Sources leave out what this blocks before their quota; the filters check the same again, each by itself.
 
-    What is the same for all requests of a moment is kept until an item's time of publication passes. Flags are read
-    when it is made: where they change under a running service, `changed` has it made again.
+    What is not yet published is kept until an item's time of publication passes. Flags are read each time: they change
+    in place under a running service (bentos/recommender/live.py).
     """
 
     def __init__(self, catalogue: Catalogue, rules: RulesDocument) -> None:
@@ -40,13 +40,9 @@ class Eligibility:
         other._suppress_seen = rules.suppress_seen
         return other
 
-    def changed(self) -> None:
-        """The catalogue's flags have changed."""
-        self._standing = None
-
     def blocked(self, query: Query, user: User) -> NDArray[np.bool_]:
         """bool [N]: flagged, not published by `query.now_us`, excluded by the request, seen by the user."""
-        mask = self._at(query.now_us).blocked.copy()
+        mask = self._at(query.now_us).blocked | self._flagged
         mask[query.exclude] = True
         if self._suppress_seen:
             mask[user.seen] = True
@@ -56,7 +52,7 @@ class Eligibility:
         standing = self._standing
         if standing is None or not standing.from_us <= now_us < standing.until_us:
             n = int(np.searchsorted(self._published, now_us, side="right"))  # published by now
-            mask = self._flagged.copy()
+            mask = np.zeros(len(self._flagged), np.bool_)
             mask[self._newest_first[: len(mask) - n]] = True
             begins, ends = np.iinfo(np.int64).min, np.iinfo(np.int64).max
             standing = self._standing = _Standing(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from bentos.catalogue import routes as catalogue_routes
 from bentos.recommender import log_routes, metrics, openapi
 from bentos.recommender.front import read_front
 from bentos.recommender.http import (
@@ -101,6 +102,7 @@ ROUTES: Routes = {
     "/v1/recommendations": {"POST": _recommend},
     "/v1/events": {"POST": log_routes.events},
     REQUESTS + "{request_id}": {"GET": log_routes.request},
+    **catalogue_routes.ROUTES,
     "/v1/openapi.json": {"GET": _openapi},
     "/readyz": {"GET": _readyz},
     "/livez": {"GET": livez},

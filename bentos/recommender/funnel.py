@@ -246,6 +246,15 @@ class Funnel:
         other._ladder = Ladder(other.stages, self._lists)
         return other
 
+    def over(self, models: Models) -> "Funnel":
+        """The same funnel over models that have come to know more items. On any thread: a pass over the catalogue."""
+        other = copy.copy(self)
+        other.models = models
+        other.stages = self.stages.over(models)
+        other._lists = self._lists.over(models)
+        other._ladder = Ladder(other.stages, other._lists)
+        return other
+
     # --- evaluation, batch, replay -----------------------------------------------------------------------------------
 
     def run(self, query: Query, state: UserState) -> Slate:

@@ -56,6 +56,8 @@ def status(phase: Phase, components: Mapping[str, Component]) -> Literal["ready"
     """
     if phase != "serving":
         return "unavailable"
+    if "catalogue" in components and components["catalogue"].state == "unhealthy":
+        return "unavailable"  # which items were taken down is not known: nothing may be shown
     serving = [components[name].state for name in ("retrieval", "fallback") if name in components]
     if serving and all(state == "unhealthy" for state in serving):
         return "unavailable"

@@ -32,6 +32,7 @@ TITLES = {
     403: ("forbidden", "This token may not do that"),
     404: ("not-found", "There is no such thing"),
     405: ("method-not-allowed", "This address has another method"),
+    409: ("refused", "The state of the service does not allow it"),
     408: ("timeout", "The body did not come in time"),
     413: ("too-large", "The body is over the limit"),
     415: ("unsupported-encoding", "A compressed body"),

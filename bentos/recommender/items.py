@@ -1,5 +1,6 @@
 """The item side of the ranker's rows: the bundle's item features, overwritten by the newest snapshot of the store."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -63,6 +64,21 @@ class ItemTable:
     def stale_at(self, now_us: int) -> tuple[str, ...]:
         """Features that are too old at that moment; cheap, on any thread."""
         return stale_items(self._now[0].timestamps_us, now_us)
+
+    def over(self, catalogue: Catalogue, now_us: int) -> "ItemTable":
+        """The same features over a catalogue that has come to have more items."""
+        other = copy.copy(self)
+        other._catalogue = catalogue
+        known = self._now[0]
+        new = len(catalogue) - len(self._catalogue)
+        columns = {
+            # Vectors are no columns of rows, and too big to be copied.
+            name: c if c.ndim > 1 else np.concatenate([c, np.full(new, np.nan, np.float32)])
+            for name, c in known.columns.items()
+        }
+        longer = _Columns(known.version, columns, known.timestamps_us)
+        other._now = longer, other._view(longer, now_us - now_us % self._step_us)
+        return other
 
     def set(self, snapshot: ItemSnapshot, now_us: int) -> None:
         """Overwrite the snapshot's columns. Items that it does not know keep their defaults (NaN)."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from prometheus_client import Counter
 
+from bentos.catalogue import paths
 from bentos.recommender import logs
 from bentos.recommender.health import Phase
 from bentos.recommender.http import (
@@ -86,7 +87,7 @@ class Layer(Generic[R]):
             await self._inner(scope, receive, send)
             return
         path = scope["path"]
-        route = REQUESTS + "{request_id}" if path.startswith(REQUESTS) else path
+        route = _route(scope, path)
         methods = self._routes.get(route)
         if methods is None and not path.startswith("/v1"):
             await self._inner(scope, receive, send)
@@ -145,6 +146,12 @@ class Layer(Generic[R]):
         if self._in_flight > self._max_in_flight and route.startswith("/v1/"):
             raise from_error(Overloaded(f"{self._max_in_flight} requests are being answered"))
         return await methods[method](scope, receive, send, runtime, request_id)
+
+
+def _route(scope: Scope, path: str) -> str:
+    if path.startswith(REQUESTS):
+        return REQUESTS + "{request_id}"
+    return paths.route_of(scope) if path.startswith(paths.UNDER_ITEMS) else path
 
 
 class _Sent:

@@ -22,6 +22,12 @@ class Lists:
         self._capacity = capacity
         self.published_us: int | None = None  # of the published lists, on the data set's clock; None: none seen yet
 
+    def over(self, models: Models) -> "Lists":
+        """Other models that number the items alike; what users have seen last is shared."""
+        other = Lists(models, self._capacity)
+        other._last = self._last
+        return other
+
     def __bool__(self) -> bool:
         """False: not even popularity is there."""
         return len(self._overall) > 0

@@ -1,13 +1,13 @@
 """The two addresses that read and write logs, the same on a Bento and on a gateway."""
 
-import hmac
 import re
 from typing import Protocol
 
 import msgspec
 
-from bentos.recommender.http import RETRY_SOON, HttpProblem, Receive, Scope, Send, header, read_body, respond
+from bentos.recommender.http import RETRY_SOON, HttpProblem, Receive, Scope, Send, read_body, respond
 from bentos.recommender.layer import REQUESTS
+from bentos.recommender.token import need_token
 from contracts.errors import Unreachable
 from contracts.exposures import ContextRecord
 from contracts.http import EventsAccepted
@@ -37,14 +37,7 @@ async def events(scope: Scope, receive: Receive, send: Send, runtime: Logs, requ
 
 async def request(scope: Scope, receive: Receive, send: Send, runtime: Logs, request_id: str) -> int:
     """The logged context of one request: for whoever holds the token, as it names what a user did."""
-    token = runtime.settings.token
-    if token is None:
-        raise HttpProblem(403, "this service has no token: set STREAMREC_TOKEN to open the log")
-    given = header(scope, b"authorization")
-    if given is None or not given.lower().startswith(b"bearer "):
-        raise HttpProblem(401, "send `Authorization: Bearer TOKEN`", headers=[(b"www-authenticate", b"Bearer")])
-    if not hmac.compare_digest(given[7:].strip(), token.encode()):
-        raise HttpProblem(403, "this is not the token of this service")
+    need_token(scope, runtime.settings)
     wanted = scope["path"].removeprefix(REQUESTS)
     if not REQUEST_ID.match(wanted):
         raise HttpProblem(400, "a request id is a UUID", field="request_id")

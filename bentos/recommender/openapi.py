@@ -7,21 +7,42 @@ import msgspec
 
 from bentos.recommender.health import Readiness
 from contracts.exposures import ContextRecord
-from contracts.http import EventIn, EventsAccepted, Problem, RecommendationRequest, RecommendationResponse
+from contracts.http import (
+    EventIn,
+    EventsAccepted,
+    FlagIn,
+    ItemIn,
+    ItemsChanged,
+    Problem,
+    RecommendationRequest,
+    RecommendationResponse,
+)
 
 PROBLEMS = {
     "400": "The body breaks the schema; `field` names where.",
     "401": "No bearer token.",
     "403": "Not the token of this service.",
-    "404": "No such request, or its context was not kept.",
+    "404": "No such address, no such request, or its context was not kept.",
     "405": "Another method.",
     "408": "The body did not come in time.",
+    "409": "More items than may be put live: build a Bento that knows them.",
     "413": "A body over 1 MiB.",
     "429": "Full: send it again after `Retry-After` seconds.",
     "500": "A fault of the service; its log has the cause.",
     "503": "Nothing can be served now.",
 }
-TYPES = (RecommendationRequest, RecommendationResponse, EventIn, EventsAccepted, ContextRecord, Problem, Readiness)
+TYPES = (
+    RecommendationRequest,
+    RecommendationResponse,
+    EventIn,
+    EventsAccepted,
+    ItemIn,
+    FlagIn,
+    ItemsChanged,
+    ContextRecord,
+    Problem,
+    Readiness,
+)
 
 
 @functools.cache
@@ -31,6 +52,15 @@ def document() -> bytes:
     by_type = dict(zip(TYPES, schemas, strict=True))
     one_to_1000 = {"type": "array", "items": by_type[EventIn], "minItems": 1, "maxItems": 1000}
     events = {"oneOf": [one_to_1000, by_type[EventIn], {"type": "object", "properties": {"events": one_to_1000}}]}
+    items = {"type": "array", "items": by_type[ItemIn], "minItems": 1, "maxItems": 1000}
+    one_item = [
+        {
+            "name": "item_id",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+        }
+    ]
     retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     request_id = {"X-Request-ID": {"description": "UUIDv7.", "schema": {"type": "string", "format": "uuid"}}}
 
@@ -81,6 +111,46 @@ def document() -> bytes:
                     "responses": {
                         "202": json_answer("They are durable.", by_type[EventsAccepted]),
                         **problems("400", "405", "408", "413", "429", "500", "503"),
+                    },
+                }
+            },
+            "/v1/items": {
+                "put": {
+                    "operationId": "putItems",
+                    "summary": "1 to 1,000 items as they are from now on. 200 only after they are durable; a repeat"
+                    " changes nothing.",
+                    "security": [{"token": []}],
+                    "requestBody": json_body(
+                        {"oneOf": [items, {"type": "object", "required": ["items"], "properties": {"items": items}}]}
+                    ),
+                    "responses": {
+                        "200": json_answer("They are durable.", by_type[ItemsChanged]),
+                        **problems("400", "401", "403", "405", "408", "409", "413", "429", "500", "503"),
+                    },
+                }
+            },
+            "/v1/items/{item_id}": {
+                "delete": {
+                    "operationId": "removeItem",
+                    "summary": "Not shown any more, on any rung, until it is put again.",
+                    "security": [{"token": []}],
+                    "parameters": one_item,
+                    "responses": {
+                        "200": json_answer("It is durable.", by_type[ItemsChanged]),
+                        **problems("400", "401", "403", "404", "405", "408", "413", "429", "500", "503"),
+                    },
+                }
+            },
+            "/v1/items/{item_id}/flag": {
+                "post": {
+                    "operationId": "flagItem",
+                    "summary": "Not shown while it is flagged; `flagged: false` takes the flag back.",
+                    "security": [{"token": []}],
+                    "parameters": one_item,
+                    "requestBody": {**json_body(by_type[FlagIn]), "required": False},
+                    "responses": {
+                        "200": json_answer("It is durable.", by_type[ItemsChanged]),
+                        **problems("400", "401", "403", "404", "405", "408", "413", "429", "500", "503"),
                     },
                 }
             },

@@ -30,11 +30,14 @@ def decode(body: bytes) -> RecommendationRequest:
     return request
 
 
-def _broken(message: str) -> BadRequest:
+def field_and_text(message: str) -> tuple[str | None, str]:
     """msgspec says "Expected `int`, got `str` - at `$.k`"; a missing field is named in the text instead."""
     at = _AT.search(message)
     named = _NAMED.search(message)
     path = at.group(1) if at else ""
-    field = ".".join(filter(None, (path, named.group(1) if named else ""))) or None
-    text = _AT.sub("", message)
+    return ".".join(filter(None, (path, named.group(1) if named else ""))) or None, _AT.sub("", message)
+
+
+def _broken(message: str) -> BadRequest:
+    field, text = field_and_text(message)
     return BadRequest(f"`{field}`: {text}" if field else text, field=field)

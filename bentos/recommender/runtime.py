@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bentos.recommender.compute import Compute
 from bentos.recommender.front import Front, Overridden, facts
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.health import GAUGE, Change, Component, Phase, Readiness, best_rung, status
+from bentos.recommender.live import LiveCatalogue
 from bentos.recommender.load import Load
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
@@ -37,7 +38,8 @@ from bentos.telemetry.intake import EventIntake
 from bentos.telemetry.segments import Counts
 from contracts.errors import DataError, Overloaded, StreamRecError
 from contracts.exposures import ContextRecord, Versions
-from contracts.http import EventsAccepted, FrontFacts, RecommendationRequest
+from contracts.http import EventsAccepted, FrontFacts, ItemsChanged, RecommendationRequest
+from contracts.live_items import ItemChange
 from contracts.rules import RulesDocument
 from contracts.serving import DEGRADATIONS, Aim
 from contracts.settings import Settings
@@ -48,6 +50,7 @@ from features.registry import REGISTRY
 log = logging.getLogger("streamrec.serving")
 REFRESH_S = 3.0
 LOOK_S = 1.0
+CATALOGUE_S = 0.25  # between looks at the live catalogue
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
 
@@ -91,12 +94,13 @@ class Runtime:
         self.phase: Phase = "loading"
         self.bento = pins.bento
         self._pins = pins
-        self._models = models
+        self._live = LiveCatalogue(settings.home, models)
+        self._models = self._live.begin()
         self._remotes = remotes
         self._rules, self._rules_problem = _rules(settings.rules)
         self._compute = Compute()
         self._funnel = Funnel(
-            models,
+            self._models,
             self._rules,
             config=FunnelConfig(budgets=settings.budgets),
             compute=self._compute,
@@ -120,6 +124,7 @@ class Runtime:
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
         self._rungs = Rungs(self._rung_changed)
         self._tasks: list[asyncio.Task[None]] = []
+        self._upkeep = asyncio.Lock()  # what changes the models or their items does so one at a time
         self._versions = self._versions_now()
 
     async def start(self) -> None:
@@ -134,6 +139,8 @@ class Runtime:
         self._tasks = [
             asyncio.create_task(self._forever(REFRESH_S, self._refresh)),
             asyncio.create_task(self._forever(LOOK_S, self._look)),
+            asyncio.create_task(self._forever(CATALOGUE_S, self._look_at_catalogue)),
+            asyncio.create_task(self._forever(CATALOGUE_S, self._follow_catalogue)),
         ]
         if self._remotes:
             self._tasks.append(asyncio.create_task(self._forever(RUNNERS_S, self._remotes.ask_status)))
@@ -159,6 +166,7 @@ class Runtime:
         await self._events.close()
         await asyncio.to_thread(self._exposures.close)
         await asyncio.to_thread(self._contexts.close)
+        self._live.close()
         for store in {id(s): s for s in (self._store, self._snapshots, self._replica) if s}.values():
             store.close()
         self._compute.close()
@@ -198,6 +206,8 @@ class Runtime:
         Raises:
             BadRequest: overrides that are none. Overloaded: not even the last rung has anything.
         """
+        if not self._live.loaded:  # what was taken down is not known
+            raise Overloaded("the live catalogue cannot be read")
         funnel, sources_off = self._overridden.by(front.overrides) if front else (self._funnel, ())
         query = Query(
             request_id=front.request_id if front else request_id,
@@ -243,6 +253,9 @@ class Runtime:
 
     async def accept_events(self, body: bytes) -> EventsAccepted:
         return await self._events.accept(body)
+
+    async def change_items(self, changes: Sequence[ItemChange]) -> ItemsChanged:
+        return await self._events.change(changes)
 
     async def find_context(self, request_id: str) -> ContextRecord | None:
         return await asyncio.to_thread(self._contexts.find, request_id)
@@ -296,6 +309,7 @@ class Runtime:
         problems: dict[str, str] = {**self._models.problems}
         problems.update(self._pins.problems.items())
         components = {part: _part(part, problems, self._remote(part)) for part in ("retrieval", "ranking", "fallback")}
+        components["catalogue"] = self._live.component
         components["online_store"] = _away(self._store_problem)
         components["events"] = _away(self._events.problem)
         components["exposures"] = _exposures(self._exposures.healthy, self._exposures.counts())
@@ -363,14 +377,27 @@ class Runtime:
         finally:
             self.observe()  # a scrape of another worker reads what this one last set
 
+    async def _look_at_catalogue(self) -> None:
+        await asyncio.to_thread(self._live.look)
+
+    async def _follow_catalogue(self) -> None:
+        """What is more than a flag. Passes over the catalogue: on the compute thread they would hold requests up."""
+        if self._live.behind:
+            async with self._upkeep:
+                models = await asyncio.to_thread(self._live.rebuild)
+                funnel = await asyncio.to_thread(self._funnel.over, models)
+                self._models, self._funnel, self._overridden = models, funnel, Overridden(funnel)
+                self._live.adopt()
+
     async def _refresh_items(self) -> None:
         """Fresh item features when there are any, and whether the store answers."""
         try:
             snapshot = await asyncio.to_thread(self._snapshots.read_item_snapshot, self._snapshot)
             self._store_problem = ""
             if snapshot is not None:
-                # A pass over the catalogue: on the compute thread it would hold requests up.
-                await asyncio.to_thread(self._funnel.set_items, snapshot)
+                async with self._upkeep:
+                    # A pass over the catalogue: on the compute thread it would hold requests up.
+                    await asyncio.to_thread(self._funnel.set_items, snapshot)
                 self._snapshot = snapshot.version
                 self._versions = self._versions_now()
         except StreamRecError as error:

@@ -42,13 +42,19 @@ class Stages:
         self.rerankers = compose.rerankers(models, rules)
         loaded = models.retrieval
         graph = None if loaded is None else loaded.graph_items
-        self._graph_norms = None if graph is None else norms_of(graph)
+        self._graph_norms = None if graph is None else norms_of(graph, len(models.catalogue))
         self.items = ItemTable(
             models.catalogue,
             {} if loaded is None else loaded.item_features,
             0 if loaded is None else loaded.trained_until_us,
             fixed_clock=models.clock == "log_end",
         )
+
+    def over(self, models: Models) -> "Stages":
+        """Other models under the same rules, with the item features that are in use. On any thread."""
+        other = Stages(models, self.rules, self.config)
+        other.items = self.items.over(models.catalogue, models.now_us())
+        return other
 
     def under(self, rules: RulesDocument) -> "Stages":
         """The same models, sources and item features, under other rules."""

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import msgspec
 
+from bentos.catalogue.intake import CatalogueIntake
 from bentos.telemetry.event_logs import EventLog, is_redis, open_event_log
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.rendezvous import lock_path, run_folder, socket_to_bind
@@ -77,12 +78,14 @@ class Consumer:
         other: an online store apart from the log that takes every event in; None where the log's own transactions
             hold the features.
         log: default: `events.db`. Closed at the end, as `other` is.
+        max_items: items that may be put live.
     """
 
     home: Path
     other: OnlineStore | None = None
     pace: Pace = field(default_factory=Pace)
     log: EventLog | None = None
+    max_items: int = 100_000
     _waiting: list[_Waiting] = field(default_factory=list)
     _waiting_events: int = 0
     _waiting_bytes: int = 0
@@ -92,6 +95,9 @@ class Consumer:
     _leave_at: float = 0.0
     _teller: Teller | None = None
     _roller: asyncio.subprocess.Process | None = None
+
+    def __post_init__(self) -> None:
+        self.catalogue = CatalogueIntake(self.home, self.max_items)
 
     async def run(self, lock_inode: int | None = None) -> None:
         """Serve until told or left alone. `lock_inode`: end also when the lock file is no longer this one."""
@@ -131,6 +137,7 @@ class Consumer:
                 await asyncio.gather(*self._clients, return_exceptions=True)
                 await self._end_roller()
                 store.close()
+                self.catalogue.close()
                 if self.other:
                     self.other.close()
 
@@ -148,7 +155,7 @@ class Consumer:
                 await room.acquire()
                 frame = await read_frame(reader)
                 batch = decoder.decode(frame)
-                if not batch.events:
+                if not (batch.events or batch.items):
                     linger = self.pace.farewell_s
                     break
                 answer = asyncio.create_task(self._answer(batch, len(frame), writer))
@@ -166,7 +173,9 @@ class Consumer:
 
     async def _answer(self, batch: Batch, size: int, writer: asyncio.StreamWriter) -> None:
         full = self._waiting_events + len(batch.events) > self.pace.max_waiting
-        if full or self._waiting_bytes + size > self.pace.max_waiting_bytes:
+        if batch.items:  # few, and not to wait behind events: a file and a thread of their own
+            reply = await self.catalogue.answer(batch)
+        elif full or self._waiting_bytes + size > self.pace.max_waiting_bytes:
             reply = Reply(batch.number, problem="the event store is behind", retry_after_s=1)
         elif self._stop.is_set():
             return  # no answer: the client asks the next consumer
@@ -302,7 +311,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        consumer = Consumer(home, _other_store(settings), Pace(stay=given.stay), log=open_event_log(settings, home))
+        consumer = Consumer(
+            home,
+            _other_store(settings),
+            Pace(stay=given.stay),
+            log=open_event_log(settings, home),
+            max_items=settings.live_items,
+        )
         asyncio.run(consumer.run(os.fstat(lock).st_ino))
     except StreamRecError as error:
         _say(str(error))

@@ -12,8 +12,9 @@ import msgspec
 
 from bentos.telemetry.rendezvous import output_path, run_folder, socket_to_connect
 from bentos.telemetry.wire import Batch, Reply, frame_of, read_frame
-from contracts.errors import Overloaded, Unreachable
+from contracts.errors import Overloaded, Refused, Unreachable
 from contracts.events import Event
+from contracts.live_items import ItemChange
 
 # The folder that holds the package `bentos`: the checkout, or a Bento's `src`.
 _ROOT = Path(__file__).resolve().parents[2]
@@ -67,13 +68,28 @@ class EventsClient:
         """
         if not events:
             return 0, 0
+        reply = await self._send(events, ())
+        return reply.accepted, reply.duplicates
+
+    async def change(self, items: Sequence[ItemChange]) -> tuple[int, list[str]]:
+        """Change the live catalogue; returns its version and the ids that changed, after they are durable.
+
+        A change that is sent again because the consumer died changes nothing the second time.
+
+        Raises:
+            Refused: the catalogue takes no more items. Unreachable: as `send`.
+        """
+        reply = await self._send((), items)
+        return reply.version, reply.changed
+
+    async def _send(self, events: Sequence[Event], items: Sequence[ItemChange]) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._deadline_s
         while True:
             connection = await self._connect(deadline)
             try:
                 async with asyncio.timeout_at(deadline):
-                    reply = await connection.ask(events)
+                    reply = await connection.ask(events, items)
             except TimeoutError as error:
                 raise self._failed(f"the event consumer did not answer within {self._deadline_s:g} s") from error
             except ConnectionError:
@@ -81,10 +97,12 @@ class EventsClient:
                 continue  # it died: the next one is asked, until the deadline
             if reply.retry_after_s is not None:
                 raise Overloaded(reply.problem or "overloaded", retry_after_s=reply.retry_after_s)
+            if reply.refused:
+                raise Refused(reply.problem or "refused")
             if reply.problem is not None:
-                raise self._failed(reply.problem)
+                raise Unreachable(reply.problem) if items else self._failed(reply.problem)
             self._problem = None
-            return reply.accepted, reply.duplicates
+            return reply
 
     async def close(self) -> None:
         """Say good-bye, so that a consumer without other clients ends at once and not after its patience."""
@@ -184,7 +202,7 @@ class _Connection:
         self.alive = True
         self._listening = asyncio.create_task(self._listen(reader))
 
-    async def ask(self, events: Sequence[Event]) -> Reply:
+    async def ask(self, events: Sequence[Event], items: Sequence[ItemChange] = ()) -> Reply:
         """
         Raises:
             ConnectionError: the consumer went away before it answered.
@@ -196,7 +214,7 @@ class _Connection:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         try:
-            self._writer.write(frame_of(Batch(number, list(events))))
+            self._writer.write(frame_of(Batch(number, list(events), list(items))))
             await self._writer.drain()
             return await answer
         finally:

@@ -65,7 +65,7 @@ def to_event(event_in: EventIn, received_us: int, index: int = 0) -> Event:
         user_id=event_in.user_id,
         item_id=event_in.item_id,
         event=event_in.event,
-        timestamp_us=_timestamp_us(event_in.timestamp, received_us, f"events[{index}].timestamp"),
+        timestamp_us=timestamp_us(event_in.timestamp, received_us, f"events[{index}].timestamp"),
         received_us=received_us,
         request_id=event_in.request_id,
         position=event_in.position,
@@ -95,7 +95,12 @@ def _bad_field(text: str) -> BadRequest:
     return BadRequest(f"{field}: {what}", field=field)
 
 
-def _timestamp_us(text: str, received_us: int, field: str) -> int:
+def timestamp_us(text: str, received_us: int, field: str, max_ahead_us: int = MAX_AHEAD_US) -> int:
+    """Microseconds since 1970 of an ISO 8601 time with a zone.
+
+    Raises:
+        BadRequest: it is none, before 1970, or more than `max_ahead_us` after `received_us`.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -108,12 +113,12 @@ def _timestamp_us(text: str, received_us: int, field: str) -> int:
         delta = moment - _EPOCH
     except OverflowError as error:
         raise BadRequest(f"{text!r} is out of range", field=field) from error
-    timestamp_us = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-    if timestamp_us < 0:
+    moment_us = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    if moment_us < 0:
         raise BadRequest(f"{text!r} is before 1970", field=field)
-    if timestamp_us > received_us + MAX_AHEAD_US:
+    if moment_us > received_us + max_ahead_us:
         raise BadRequest(f"{text!r} is in the future", field=field)
-    return timestamp_us
+    return moment_us
 
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

@@ -1,6 +1,7 @@
 """Events on their way in: parsed, sent to the consumer, counted; and why they cannot be stored, when they cannot."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import Counter
@@ -8,7 +9,8 @@ from prometheus_client import Counter
 from bentos.telemetry.events_client import EventsClient
 from bentos.telemetry.events_in import parse_events
 from contracts.errors import StreamRecError
-from contracts.http import EventsAccepted
+from contracts.http import EventsAccepted, ItemsChanged
+from contracts.live_items import ItemChange
 
 log = logging.getLogger("streamrec.telemetry")
 
@@ -48,3 +50,11 @@ class EventIntake:
         self._counter.labels("accepted").inc(accepted)
         self._counter.labels("duplicate").inc(duplicates)
         return EventsAccepted(accepted, duplicates)
+
+    async def change(self, items: Sequence[ItemChange]) -> ItemsChanged:
+        """
+        Raises:
+            Refused: the catalogue takes no more items. Unreachable: the changes are not durable, send them again.
+        """
+        version, changed = await self._client.change(items)
+        return ItemsChanged(version, changed, len(items) - len(changed))

@@ -5,26 +5,33 @@ import asyncio
 import msgspec
 
 from contracts.events import Event
+from contracts.live_items import ItemChange
 
 # A body of 1 MiB is far below; more is not one of ours.
 MAX_FRAME = 16 << 20
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """A client's words. No events: good-bye, this client closes in order."""
+    """A client's words: events, or changes of the live catalogue. Neither: good-bye, this client closes in order."""
 
     number: int
     events: list[Event]
+    items: list[ItemChange] = []
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """To the batch `number`, after its commit. `problem`: it was not stored; `retry_after_s`: the queue is full."""
+    """To the batch `number`, after its commit. `problem`: it was not stored; `retry_after_s`: the queue is full;
+    `refused`: it never will be as it is. version, changed: of the live catalogue.
+    """
 
     number: int
     accepted: int = 0
     duplicates: int = 0
     problem: str | None = None
     retry_after_s: int | None = None
+    refused: bool = False
+    version: int = 0
+    changed: list[str] = []
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes:

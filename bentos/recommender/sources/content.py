@@ -19,9 +19,14 @@ class Content:
             raise ArtifactError("content affinities not loaded")
         self._users = models.content_users
         self._prior = models.content_prior
+        # Of categories that came after the models nobody's share is known: the least that any has.
+        new = len(catalogue.categories) - len(self._prior)
+        self._unknown = np.full(max(new, 0), self._prior.min(initial=1.0), np.float32)
         self._shelves = Shelves(catalogue.category, models.content_items)
 
     def retrieve(self, query: Query, user: User, blocked: NDArray[np.bool_], quota: int) -> SourceResult:
         """A new user has the prior."""
         share = self._users[user.row] if user.row >= 0 else self._prior
+        if len(self._unknown):
+            share = np.concatenate([share, self._unknown])
         return SourceResult(*self._shelves.best(share, blocked, quota))

@@ -22,6 +22,7 @@ class TwoTower:
         self._session = models.two_tower
         self._nearest = models.nearest
         self._attributes = models.attributes
+        self._n_items = len(models.embeddings)
 
     def retrieve(self, query: Query, user: User, blocked: NDArray[np.bool_], quota: int) -> SourceResult:
         """Scores are cosine similarities."""
@@ -35,7 +36,9 @@ class TwoTower:
             ArithmeticError: the model gave something else than numbers.
         """
         attributes = np.stack([self._attributes.row(u.row, c) for u, c in zip(users, contexts, strict=True)])
-        inputs = user_inputs([u.history for u in users], [u.history_age_h for u in users], attributes)
+        # Items that came after the model are unknown to it, as are those of other catalogues: -1, left out.
+        histories = [np.where(u.history < self._n_items, u.history, -1) for u in users]
+        inputs = user_inputs(histories, [u.history_age_h for u in users], attributes)
         vectors: NDArray[np.float32] = self._session.run(None, inputs)[0]
         if not np.isfinite(vectors).all():
             raise ArithmeticError("the user's vector is not finite")

@@ -49,7 +49,6 @@ def test_a_flag_set_under_way_holds_from_the_change_on() -> None:
     eligibility = Eligibility(catalogue, default_rules())
     assert not eligibility.blocked(query(100), user())[7]
     catalogue.is_flagged[7] = True
-    eligibility.changed()
     assert eligibility.blocked(query(100), user())[7]
 
 
