@@ -63,7 +63,7 @@ class EventIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user_id: Id
     item_id: Id
     event: Annotated[str, Meta(min_length=1, max_length=64)]
-    timestamp: Annotated[str, Meta(max_length=64)]
+    timestamp: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "date-time"})]
     request_id: Annotated[str, Meta(max_length=64)] | None = None
     position: Annotated[int, Meta(ge=1, le=MAX_K)] | None = None
     value: float | None = None

@@ -27,7 +27,9 @@ PROBLEMS = {
     "408": "The body did not come in time.",
     "409": "More items than may be put live: build a Bento that knows them.",
     "413": "A body over 1 MiB.",
+    "415": "A compressed body.",
     "429": "Full: send it again after `Retry-After` seconds.",
+    "431": "A header over 16 KiB, or of over 100 fields.",
     "500": "A fault of the service; its log has the cause.",
     "503": "Nothing can be served now.",
 }
@@ -51,7 +53,8 @@ def document() -> bytes:
     schemas, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(TYPES, schemas, strict=True))
     one_to_1000 = {"type": "array", "items": by_type[EventIn], "minItems": 1, "maxItems": 1000}
-    events = {"oneOf": [one_to_1000, by_type[EventIn], {"type": "object", "properties": {"events": one_to_1000}}]}
+    wrapped = {"type": "object", "properties": {"events": one_to_1000}, "required": ["events"]}
+    events = {"oneOf": [one_to_1000, by_type[EventIn], wrapped]}
     items = {"type": "array", "items": by_type[ItemIn], "minItems": 1, "maxItems": 1000}
     one_item = [
         {
@@ -99,7 +102,7 @@ def document() -> bytes:
                     "requestBody": json_body(by_type[RecommendationRequest]),
                     "responses": {
                         "200": json_answer("The slate.", by_type[RecommendationResponse]),
-                        **problems("400", "405", "408", "413", "429", "500", "503"),
+                        **problems("400", "405", "408", "413", "415", "429", "431", "500", "503"),
                     },
                 }
             },
@@ -110,7 +113,7 @@ def document() -> bytes:
                     "requestBody": json_body(events),
                     "responses": {
                         "202": json_answer("They are durable.", by_type[EventsAccepted]),
-                        **problems("400", "405", "408", "413", "429", "500", "503"),
+                        **problems("400", "405", "408", "413", "415", "429", "431", "500", "503"),
                     },
                 }
             },
@@ -125,7 +128,7 @@ def document() -> bytes:
                     ),
                     "responses": {
                         "200": json_answer("They are durable.", by_type[ItemsChanged]),
-                        **problems("400", "401", "403", "405", "408", "409", "413", "429", "500", "503"),
+                        **problems("400", "401", "403", "405", "408", "409", "413", "415", "429", "431", "500", "503"),
                     },
                 }
             },
@@ -137,7 +140,7 @@ def document() -> bytes:
                     "parameters": one_item,
                     "responses": {
                         "200": json_answer("It is durable.", by_type[ItemsChanged]),
-                        **problems("400", "401", "403", "404", "405", "408", "413", "429", "500", "503"),
+                        **problems("400", "401", "403", "404", "405", "408", "413", "415", "429", "431", "500", "503"),
                     },
                 }
             },
@@ -150,7 +153,7 @@ def document() -> bytes:
                     "requestBody": {**json_body(by_type[FlagIn]), "required": False},
                     "responses": {
                         "200": json_answer("It is durable.", by_type[ItemsChanged]),
-                        **problems("400", "401", "403", "404", "405", "408", "413", "429", "500", "503"),
+                        **problems("400", "401", "403", "404", "405", "408", "413", "415", "429", "431", "500", "503"),
                     },
                 }
             },
@@ -169,7 +172,7 @@ def document() -> bytes:
                     ],
                     "responses": {
                         "200": json_answer("What the answer was made of.", by_type[ContextRecord]),
-                        **problems("400", "401", "403", "404", "405", "500", "503"),
+                        **problems("400", "401", "403", "404", "405", "431", "500", "503"),
                     },
                 }
             },
