@@ -53,7 +53,8 @@ class RedisServer:
             self._process = None
 
 
-def _started(folder: Path, *, durable: bool) -> RedisServer:
+def started(folder: Path, *, durable: bool) -> RedisServer:
+    """One of the test's own, that it may kill. The caller stops it."""
     if shutil.which("redis-server") is None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is not on the PATH, and CI is set: apt-get install redis-server")
@@ -65,7 +66,7 @@ def _started(folder: Path, *, durable: bool) -> RedisServer:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = _started(tmp_path_factory.mktemp("redis"), durable=False)
+    server = started(tmp_path_factory.mktemp("redis"), durable=False)
     yield server
     server.stop()
 
@@ -78,7 +79,7 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(scope="session")
 def durable_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = _started(tmp_path_factory.mktemp("redis-durable"), durable=True)
+    server = started(tmp_path_factory.mktemp("redis-durable"), durable=True)
     yield server
     server.stop()
 
