@@ -43,6 +43,7 @@ class Exposure(msgspec.Struct, frozen=True):
     item_ids: list[str]
     versions: Versions
     experiments: dict[str, str] = {}
+    batch_age_s: float | None = None  # of the rung `batch`: how old the list was
     schema: int = EXPOSURE_SCHEMA
 
 

@@ -1,8 +1,9 @@
 """What a gateway and a Bento say to each other beside `/v1`: headers of the request, one field of the answer.
 
-A Bento heeds them only from a caller that shows the front key (`Settings.front_key`), compared in constant time. Then
-the gateway is the front process: the Bento writes no exposure of its own, answers under the id it was given, within the
-time that is left, and puts its `Versions` into the answer.
+A Bento heeds them only from a caller that shows the front key (`Settings.front_key`), compared in constant time; the
+deadline alone also from consumers, who have the same header at a gateway. With the key the gateway is the front
+process: the Bento writes no exposure of its own, answers under the id it was given, within the time that is left, and
+puts its `Versions` into the answer.
 """
 
 import msgspec
@@ -11,7 +12,8 @@ from contracts.rules import RulesDocument
 
 KEY = b"x-streamrec-front"
 REQUEST_ID = b"x-request-id"
-DEADLINE_MS = b"x-streamrec-deadline-ms"  # time left, a decimal number
+DEADLINE_MS = b"x-streamrec-deadline-ms"  # time left, a decimal number; the one that consumers may send too
+MOST_MS = 60_000  # a consumer may say
 OVERRIDES = b"x-streamrec-overrides"  # `FrontOverrides` as JSON; absent: none
 SHADOW = b"x-streamrec-shadow"  # `1`: nobody sees the answer; it remembers no slate and logs no context
 RUNG = b"x-streamrec-rung"  # `popularity`: answer from that list (the gateway keeps it for its last resort)

@@ -51,6 +51,7 @@ class RecommendationResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     bento: str
     variant: Variant = msgspec.field(default_factory=lambda: "champion")  # default_factory: always on the wire
     experiments: dict[str, str] = msgspec.field(default_factory=dict)
+    batch_age_s: float | None = None  # of the rung `batch`: how old the list is
     debug: dict[str, Any] | None = None
     versions: Versions | None = None  # these two only for a gateway, which logs the exposure
     front: FrontFacts | None = None

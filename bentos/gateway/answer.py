@@ -112,6 +112,7 @@ class Answering:
             bento=served.bento,
             variant=shown.variant,
             experiments=dict(assigned.experiments),
+            batch_age_s=served.batch_age_s,
             debug=served.debug if not request.debug else {**(served.debug or {}), "gateway": _told(assigned, tries)},
         )
         if served.items and served.degradation in PERSONAL and not assigned.forced:
@@ -178,7 +179,8 @@ class Answering:
         """("", what came of it); or where to try again: "elsewhere" than at an address that refused, or "anywhere"."""
         request = ask.request
         left_ms = (until - began) * 1000
-        headers[DEADLINE_MS] = f"{left_ms - max(3.0, 0.05 * left_ms):.1f}"  # its lower rungs must reach us in time
+        theirs_ms = left_ms - max(3.0, 0.05 * left_ms)  # its lower rungs must reach us in time
+        headers[DEADLINE_MS] = f"{max(theirs_ms, 0.1):.1f}"
         began_us = _now_us()
         status, broken, reason, again, answer = 0, False, "", "", None
         outcome: AttemptOutcome = "error"

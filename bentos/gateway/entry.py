@@ -9,6 +9,8 @@ from bentos.catalogue import routes as catalogue_routes
 from bentos.gateway import openapi
 from bentos.gateway.runtime import GatewayRuntime
 from bentos.recommender import log_routes, metrics
+from bentos.recommender.attended import Attended
+from bentos.recommender.front import read_deadline
 from bentos.recommender.http import (
     RETRY_SOON,
     ASGIApp,
@@ -39,11 +41,15 @@ class GatewayEntry(Layer[GatewayRuntime]):
 
 async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: GatewayRuntime, request_id: str) -> int:
     runtime.limits.admit(header(scope, b"authorization"), time.monotonic())
+    within_ms = read_deadline(scope)
     body = await read_body(scope, receive)
     request = decode(body)
     tester = header(scope, PASS)
     try:
-        given = await runtime.recommend(request, body, request_id, tester.decode("latin-1") if tester else None)
+        async with Attended(receive):
+            given = await runtime.recommend(
+                request, body, request_id, tester.decode("latin-1") if tester else None, within_ms
+            )
     except Refused as error:
         raise HttpProblem(403, f"`{PASS.decode()}`: {error.message}") from error
     seconds = time.perf_counter() - scope["streamrec.began"]

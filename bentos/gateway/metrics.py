@@ -7,8 +7,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from bentos.recommender.metrics import SECONDS, render
 from bentos.recommender.tally import Counts, Level
 
-STATES = {"closed": 0, "half_open": 1, "open": 2}
-
 
 class GatewayMetrics:
     def __init__(self) -> None:

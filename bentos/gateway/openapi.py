@@ -32,7 +32,7 @@ def document() -> bytes:
         post["security"] = [{}, {"key": []}]  # a key only where the routing table names consumers
         for status, why in (("401", "No key."), ("403", "Not a consumer's key, or not a good pass.")):
             post["responses"][status] = {**post["responses"]["400"], "description": why}
-    spec["paths"][KEYED[0]]["post"]["parameters"] = [PASS]
+    spec["paths"][KEYED[0]]["post"]["parameters"].append(PASS)
     for status in ("200", "503"):
         spec["paths"]["/readyz"]["get"]["responses"][status]["content"]["application/json"]["schema"] = schema
     return msgspec.json.encode(spec)

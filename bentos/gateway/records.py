@@ -33,6 +33,7 @@ def exposure(given: Given) -> Exposure:
         item_ids=[item.item_id for item in answer.items],
         versions=replace(versions, routing_table=given.routes.name),
         experiments={} if assigned.forced else dict(assigned.experiments),
+        batch_age_s=answer.batch_age_s,
     )
 
 

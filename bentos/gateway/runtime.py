@@ -12,7 +12,7 @@ from bentos.gateway import records
 from bentos.gateway.answer import KEY, Answering, Ask, Given, Try
 from bentos.gateway.last_resort import FILE, LastResort
 from bentos.gateway.limits import Limits
-from bentos.gateway.metrics import STATES, GatewayMetrics
+from bentos.gateway.metrics import GatewayMetrics
 from bentos.gateway.popularity import fetch
 from bentos.gateway.readiness import (
     AddressReady,
@@ -25,6 +25,7 @@ from bentos.gateway.readiness import (
 from bentos.gateway.routes import NO_TABLE, NOBODY, Assigner, Routes
 from bentos.gateway.shadow import Mirrored, Shadow
 from bentos.gateway.upstream import Upstreams
+from bentos.recommender.breaker import STATES
 from bentos.recommender.health import Component, Phase
 from bentos.telemetry.attempts import AttemptLog
 from bentos.telemetry.contexts import find_context
@@ -124,15 +125,22 @@ class GatewayRuntime:
         await asyncio.to_thread(self._attempts.close)
 
     async def recommend(
-        self, request: RecommendationRequest, body: bytes, request_id: str, tester: str | None
+        self,
+        request: RecommendationRequest,
+        body: bytes,
+        request_id: str,
+        tester: str | None,
+        within_ms: float | None = None,
     ) -> Given:
-        """
+        """within_ms: what the consumer would wait; it can only shorten the deadline.
+
         Raises:
             Refused: a pass that is not ours or is over.
         """
         now_us = time.time_ns() // 1000
         pass_ = self._routing.open_pass(tester, now_us) if tester is not None else None
-        ask = Ask(request, body, request_id, now_us, time.monotonic() + self._deadline_s)
+        within_s = self._deadline_s if within_ms is None else min(self._deadline_s, within_ms / 1e3)
+        ask = Ask(request, body, request_id, now_us, time.monotonic() + within_s)
         return await self._answering.answer(self.routes, ask, pass_)
 
     @property

@@ -7,11 +7,17 @@
 Late answers count as failures. A result of a request that was let through in an earlier state counts for nothing.
 """
 
+import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
+
+from contracts.errors import Unreachable
 
 State = Literal["closed", "open", "half_open"]
+STATES: dict[str, float] = {"closed": 0, "half_open": 1, "open": 2}  # as a gauge
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +133,26 @@ class Breaker:
         while buckets[0][0] <= buckets[-1][0] - self._policy.window_s:
             buckets.popleft()
         return sum(b[1] for b in buckets), sum(b[2] for b in buckets)
+
+
+async def guarded(
+    breaker: Breaker, name: str, call: Callable[[], Awaitable[T]], clock: Callable[[], float] = time.monotonic
+) -> T:
+    """`call` through a breaker that heeds `Unreachable`; other errors are the caller's own affair.
+
+    Raises:
+        Unreachable: of `call`, or at once while `name` is left alone.
+    """
+    permit = breaker.allow(clock())
+    if permit is None:
+        raise Unreachable(f"{name} is left alone after failures in a row")
+    try:
+        done = await call()
+    except Unreachable:
+        breaker.bad(permit, clock())
+        raise
+    except BaseException:
+        breaker.none(permit)
+        raise
+    breaker.good(permit, clock())
+    return done

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bentos.recommender.ann import EXACT_UP_TO
+from bentos.recommender.breaker import DEPENDENCY, BreakerPolicy
 from bentos.recommender.filters.base import Filter
 from bentos.recommender.filters.excluded import Excluded
 from bentos.recommender.filters.flagged import Flagged
@@ -43,6 +44,7 @@ class FunnelConfig:
     large_depth: float = 1.5
     agreement: float = 1.5
     budgets: Budgets = field(default_factory=Budgets)
+    breaker: BreakerPolicy = DEPENDENCY
     cached_slates: int = 2_000
 
     def reach(self, source: str, n_items: int) -> int:

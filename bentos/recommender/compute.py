@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ class Compute:
     def __init__(self, depth: int = 64) -> None:
         self.depth = depth
         self.waiting = 0
+        self.not_begun: Counter[str] = Counter()  # jobs that were skipped, as their caller had left
         self.job_s = 1e-3  # what a job takes, averaged over the last few dozen; written by the thread
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
@@ -52,7 +54,9 @@ class Compute:
             work, future, loop = job
             result: Any = None
             error: BaseException | None = None
-            if not future.cancelled():
+            if future.cancelled():
+                self.not_begun["queue"] += 1
+            else:
                 began = time.perf_counter()
                 try:
                     result = work()

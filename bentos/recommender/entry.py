@@ -7,7 +7,8 @@ import msgspec
 
 from bentos.catalogue import routes as catalogue_routes
 from bentos.recommender import log_routes, metrics, openapi
-from bentos.recommender.front import read_front
+from bentos.recommender.attended import Attended
+from bentos.recommender.front import read_deadline, read_front
 from bentos.recommender.http import (
     RETRY_SOON,
     ASGIApp,
@@ -36,10 +37,13 @@ class Entry(Layer[Runtime]):
 
 async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
     front = read_front(scope, runtime.settings.front_key, request_id)
+    within_ms = None if front else read_deadline(scope)
     request = decode(await read_body(scope, receive))
-    aim = runtime.admit(scope["streamrec.began"], front)  # Overloaded here is a 429: nothing was done yet
+    began = scope["streamrec.began"]
+    aim = runtime.admit(began, front, within_ms)  # Overloaded here is a 429: nothing was done yet
     try:
-        answer = await runtime.recommend(request, request_id, scope["streamrec.began"], front, aim)
+        async with Attended(receive):
+            answer = await runtime.recommend(request, request_id, began, front, aim, within_ms)
     except Overloaded as error:  # not even the last rung has anything
         log.error("request %s: %s", request_id, error.message)
         raise HttpProblem(503, "nothing can be served now; /readyz says why", headers=RETRY_SOON) from error
@@ -73,6 +77,7 @@ def _response(answer: Answer, bento: str) -> RecommendationResponse:
         degradation=slate.degradation,
         ranked_by=slate.ranked_by,
         bento=bento,
+        batch_age_s=slate.batch_age_s,
         debug=debug,
         versions=answer.versions if answer.front else None,
         front=answer.facts,

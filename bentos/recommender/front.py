@@ -1,10 +1,11 @@
 """A gateway in front of this Bento: what its headers say, and what it is told beside the slate.
 
-Only a caller that shows the front key is heard; from anybody else these headers mean nothing.
+Only a caller that shows the front key is heard; from anybody else these headers mean nothing, but for the deadline.
 """
 
 import hmac
 import math
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ import msgspec
 from pydantic import ValidationError
 
 from bentos.recommender.funnel import Funnel
-from bentos.recommender.http import Scope
+from bentos.recommender.http import Scope, header
 from bentos.recommender.models import Models
 from bentos.recommender.types import Query, Slate
 from contracts import front
@@ -25,6 +26,7 @@ from contracts.serving import SOURCES
 
 NAMES = frozenset({front.KEY, front.REQUEST_ID, front.DEADLINE_MS, front.OVERRIDES, front.SHADOW, front.RUNG})
 REMEMBERED = 16  # documents, parsed and made into a funnel
+_DECIMAL = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,6})?")
 _OVERRIDES = msgspec.json.Decoder(FrontOverrides)
 
 
@@ -76,6 +78,22 @@ def _milliseconds(value: bytes | None) -> float | None:
     if not math.isfinite(number):
         raise BadRequest("the time left is a number of milliseconds", field=front.DEADLINE_MS.decode())
     return number
+
+
+def read_deadline(scope: Scope) -> float | None:
+    """What a consumer gives us, milliseconds; None: our own deadline. It can only shorten that.
+
+    Raises:
+        BadRequest: no number of milliseconds, or none between 0 and 60,000.
+    """
+    value = header(scope, front.DEADLINE_MS)
+    if value is None:
+        return None
+    if not _DECIMAL.fullmatch(value) or not 0 < float(value) <= front.MOST_MS:
+        raise BadRequest(
+            f"a number of milliseconds, over 0 and at most {front.MOST_MS}", field=front.DEADLINE_MS.decode()
+        )
+    return float(value)
 
 
 class Overridden:

@@ -307,6 +307,11 @@ class Funnel:
         for _ in range(3):
             self.run(Query("", "", 20, self.models.now_us(), math.inf), UserState(""))
 
+    @property
+    def published_us(self) -> int | None:
+        """When the published lists were made, on the data set's clock; None: none has come by."""
+        return self._lists.published_us
+
     def status(self) -> dict[str, Any]:
         """For readiness: what is missing and the best rung that can be reached."""
         ranker = self.models.ranker is not None or self._remote_ranking is not None

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from bentos.recommender.breaker import Breaker
 from contracts.serving import Cause
 
 State = Literal["healthy", "degraded", "unhealthy"]
@@ -36,12 +37,23 @@ class Readiness(msgspec.Struct, frozen=True):
     best: str  # the best rung that an answer can have now
     rung: str  # that of most answers, see rungs.py
     changes: list[Change]  # the last 20, newest last
+    breakers: dict[str, str]  # dependency → `closed`, `half_open` or `open`
     topology: str
     device: dict[str, str]
     bento: str
     models: dict[str, str]
     rules: str
     pid: int
+
+
+def with_breakers(components: Mapping[str, Component], breakers: Mapping[str, Breaker]) -> dict[str, Component]:
+    """A part that is left alone for a while does not serve, however it looks from here."""
+    found = dict(components)
+    for name, breaker in breakers.items():
+        part = name.removesuffix("_replica")
+        if breaker.state != "closed" and found[part].state == "healthy":
+            found[part] = Component("degraded", f"{name} has failed in a row: its breaker is {breaker.state}")
+    return found
 
 
 def best_rung(best: str, store: Component, stale_items: Sequence[str]) -> str:

@@ -104,4 +104,8 @@ class Ladder:
             rerankers = []  # they have put it into this order
         shown, decisions = self._stages.rerank(flight, allowed, rerankers)
         slate = self._stages.slate(flight, user, shown, ranked_by, decisions)
-        return replace(slate, sources=tuple(names or ("popularity",) for names in slate.sources))
+        age_s = None
+        if ranked_by == "batch" and flight.state is not None and flight.state.precomputed is not None:
+            age_s = (query.now_us - flight.state.precomputed.feature_time_us) / 1e6
+        sources = tuple(names or ("popularity",) for names in slate.sources)
+        return replace(slate, sources=sources, batch_age_s=age_s)

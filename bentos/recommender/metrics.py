@@ -5,6 +5,7 @@ With several workers on one port each process writes memory-mapped files into on
 for all.
 """
 
+import collections
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,6 +89,26 @@ class Metrics:
             multiprocess_mode="livemin",
             **named,
         )
+        self.breaker = Gauge(
+            "breaker_state",
+            "Of a dependency: 0 closed, 1 half open, 2 open.",
+            ("dependency",),
+            multiprocess_mode="livemax",
+            **named,
+        )
+        self.reads = Counter("store_reads", "Reads of the online store by how they went.", ("how",), **named)
+        self.calls = Counter(
+            "runner_calls", "Calls to a runner's process that went wrong, by how.", ("runner", "how"), **named
+        )
+        self.not_begun = Counter(
+            "stages_not_begun", "Stages left out, as the time was up or nobody waited.", ("stage",), **named
+        )
+        self.batch_age = Gauge(
+            "batch_age_seconds",
+            "Of the published lists, on the data set's clock, as last read; 0 while none was.",
+            multiprocess_mode="livemax",
+            **named,
+        )
         self.info = Gauge(
             "build_info",
             "Constant 1: what is served.",
@@ -95,6 +116,8 @@ class Metrics:
             multiprocess_mode="livemax",
             **named,
         )
+        # What was taken over, by the counter that it came from: those live as long as the process.
+        self._taken_over: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         for degradation in DEGRADATIONS:  # a rate over a series that is not there is no rate
             latency.labels(degradation)
         for feature in ("online_store", *(d.name for d in REGISTRY if d.ttl_us is not None)):
@@ -130,6 +153,13 @@ class Metrics:
             self._stages,
         ):
             tally.flush()
+
+    def take_over(self, counter: Counter, counts: "collections.Counter[str]", *labels: str) -> None:
+        """Add what was counted elsewhere, on whichever thread, since the last time."""
+        before = self._taken_over[id(counts)]
+        for name, count in list(counts.items()):
+            counter.labels(*labels, name).inc(count - before[name])
+            before[name] = count
 
     def render(self) -> bytes:
         self.flush()

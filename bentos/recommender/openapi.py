@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from bentos.recommender.health import Readiness
+from contracts import front
 from contracts.exposures import ContextRecord
+from contracts.front import MOST_MS
 from contracts.http import (
     EventIn,
     EventsAccepted,
@@ -45,6 +47,12 @@ TYPES = (
     Problem,
     Readiness,
 )
+DEADLINE: dict[str, Any] = {
+    "name": front.DEADLINE_MS.decode(),
+    "in": "header",
+    "description": "Milliseconds that the caller waits. It can only shorten the service's own deadline.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_MS},
+}
 
 
 @functools.cache
@@ -99,6 +107,7 @@ def document() -> bytes:
                 "post": {
                     "operationId": "recommend",
                     "summary": "A slate for a user, from the best rung that works; `degradation` names it.",
+                    "parameters": [DEADLINE],
                     "requestBody": json_body(by_type[RecommendationRequest]),
                     "responses": {
                         "200": json_answer("The slate.", by_type[RecommendationResponse]),

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.recommender.breaker import Breaker
 from bentos.recommender.rankers.base import Rows, Scorer
 from bentos.recommender.types import Candidates
 from contracts.serving import Aim, RankedBy
 
 # What a scorer elsewhere said: its scores, or why it gave none.
 Given = Mapping[str, NDArray[np.float32] | str]
+NO_BREAKERS: Mapping[str, Breaker] = {}
 # Scorers that a request which starts lower does not ask.
 NOT_ASKED: Mapping[Aim, frozenset[RankedBy]] = {
     "full": frozenset(),
@@ -23,16 +25,24 @@ NOT_ASKED: Mapping[Aim, frozenset[RankedBy]] = {
 
 
 def rank(
-    scorers: Sequence[Scorer], candidates: Candidates, rows: Rows, *, given: Given, deadline: float, aim: Aim = "full"
+    scorers: Sequence[Scorer],
+    candidates: Candidates,
+    rows: Rows,
+    *,
+    given: Given,
+    deadline: float,
+    aim: Aim = "full",
+    breakers: Mapping[str, Breaker] = NO_BREAKERS,
 ) -> tuple[Candidates, RankedBy, list[str]]:
     """Candidates with their scores, best first (ties: retrieval score, then item row), who scored, and notes.
 
     `given`: answers of scorers that ran elsewhere, by name. After `deadline` only the last scorer is tried: it costs
-    nothing.
+    nothing. breakers: of scorers that run here, by name; one that has failed in a row is left alone for a while.
     """
     notes: list[str] = []
     for scorer in scorers:
         last = scorer is scorers[-1]
+        breaker, permit = breakers.get(scorer.name), None
         try:
             if scorer.name in NOT_ASKED[aim]:
                 notes.append(f"{scorer.name}: not asked, the aim is {aim}")
@@ -49,11 +59,16 @@ def rank(
             elif not last and time.perf_counter() > deadline:
                 notes.append(f"{scorer.name}: no time left")
                 continue
+            elif breaker is not None and (permit := breaker.allow(time.perf_counter())) is None:
+                notes.append(f"{scorer.name}: left alone after failures in a row")
+                continue
             else:
                 scores = scorer.score(candidates, rows)
             problem = _problem(scores, len(candidates))
         except Exception as error:
             problem = repr(error)
+        if breaker is not None and permit is not None:
+            (breaker.bad if problem else breaker.good)(permit, time.perf_counter())
         if problem:
             notes.append(f"{scorer.name}: {problem}")
             continue

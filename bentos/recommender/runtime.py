@@ -16,12 +16,13 @@ import numpy as np
 
 from bentos.recommender import device, side_effects
 from bentos.recommender.admission import AdmissionPolicy
+from bentos.recommender.breaker import STATES, Breaker, dependency, guarded
 from bentos.recommender.bundles import Pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.compute import Compute
 from bentos.recommender.front import Front, Overridden, facts
 from bentos.recommender.funnel import Funnel
-from bentos.recommender.health import GAUGE, Change, Component, Phase, Readiness, best_rung, status
+from bentos.recommender.health import GAUGE, Change, Component, Phase, Readiness, best_rung, status, with_breakers
 from bentos.recommender.live import LiveCatalogue
 from bentos.recommender.load import Load
 from bentos.recommender.metrics import Metrics
@@ -102,7 +103,7 @@ class Runtime:
         self._funnel = Funnel(
             self._models,
             self._rules,
-            config=FunnelConfig(budgets=settings.budgets),
+            config=FunnelConfig(budgets=settings.budgets, breaker=dependency(settings.breaker_open_s)),
             compute=self._compute,
             remote_retrieval=remotes.retrieval if remotes else None,
             remote_ranking=remotes.ranking if remotes else None,
@@ -123,6 +124,8 @@ class Runtime:
         self._contexts = ContextLog(settings.home, settings.log_contexts)
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
         self._rungs = Rungs(self._rung_changed)
+        self._events.about = self._reads.forget
+        self._events_breaker = Breaker(dependency(settings.breaker_open_s))
         self._tasks: list[asyncio.Task[None]] = []
         self._upkeep = asyncio.Lock()  # what changes the models or their items does so one at a time
         self._versions = self._versions_now()
@@ -171,7 +174,7 @@ class Runtime:
             store.close()
         self._compute.close()
 
-    def admit(self, began: float, front: Front | None) -> Aim:
+    def admit(self, began: float, front: Front | None, within_ms: float | None = None) -> Aim:
         """The rung to start at, by the load.
 
         Raises:
@@ -179,7 +182,7 @@ class Runtime:
         """
         if front and front.rung == "popularity":
             return "lists"
-        whole_s = self._whole_ms(front) / 1000
+        whole_s = self._whole_ms(front, within_ms) / 1000
         try:
             aim = self._load.aim(began, began + whole_s - time.perf_counter())
         except Overloaded:
@@ -188,10 +191,10 @@ class Runtime:
         self.metrics.admitted.add(aim)
         return aim
 
-    def _whole_ms(self, front: Front | None) -> float:
-        if front and front.deadline_ms is not None:
-            return min(self.settings.deadline_ms, max(front.deadline_ms, 0.0))
-        return self.settings.deadline_ms
+    def _whole_ms(self, front: Front | None, within_ms: float | None) -> float:
+        """The deadline, which whoever asks can only shorten."""
+        asked_ms = front.deadline_ms if front else within_ms
+        return self.settings.deadline_ms if asked_ms is None else min(self.settings.deadline_ms, max(asked_ms, 0.0))
 
     async def recommend(
         self,
@@ -200,8 +203,10 @@ class Runtime:
         began: float,
         front: Front | None = None,
         aim: Aim = "full",
+        within_ms: float | None = None,
     ) -> Answer:
         """From the best rung that works. front: a gateway asks, so its id, its deadline and its overrides hold.
+        within_ms: what a consumer would wait.
 
         Raises:
             BadRequest: overrides that are none. Overloaded: not even the last rung has anything.
@@ -214,7 +219,7 @@ class Runtime:
             user_id=request.user_id,
             k=request.k,
             now_us=self._models.now_us(),
-            deadline=began + self._whole_ms(front) / 1000,
+            deadline=began + self._whole_ms(front, within_ms) / 1000,
             context=request.context,
             exclude=self._rows(request.exclude),
             debug=request.debug,
@@ -252,7 +257,7 @@ class Runtime:
             self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
 
     async def accept_events(self, body: bytes) -> EventsAccepted:
-        return await self._events.accept(body)
+        return await guarded(self._events_breaker, "the event log", lambda: self._events.accept(body))
 
     async def change_items(self, changes: Sequence[ItemChange]) -> ItemsChanged:
         return await self._events.change(changes)
@@ -261,8 +266,10 @@ class Runtime:
         return await asyncio.to_thread(self._contexts.find, request_id)
 
     def readiness(self) -> Readiness:
-        components = self._components()
+        components, breakers = self._components(), self._breakers()
         best = str(self._funnel.status()["best"])
+        if best == "full" and breakers["ranking"].state == "open":
+            best = "simple_ranking"
         provider = self._models.provider
         if self._remotes:
             ranking = self._remotes.ranking
@@ -280,6 +287,7 @@ class Runtime:
             best=best,
             rung=self._rungs.rung,
             changes=self._rungs.changes,
+            breakers={name: breaker.state for name, breaker in breakers.items()},
             topology=self.settings.topology,
             device=device.described(self.settings.device, provider),
             bento=self.bento,
@@ -293,6 +301,13 @@ class Runtime:
         self.metrics.flush()
         for name, component in self._components().items():
             self.metrics.health.labels(name).set(GAUGE[component.state])
+        for name, breaker in self._breakers().items():
+            self.metrics.breaker.labels(name).set(STATES[breaker.state])
+        self.metrics.take_over(self.metrics.reads, self._reads.counts)
+        for not_begun in (self._funnel.not_begun, self._compute.not_begun):
+            self.metrics.take_over(self.metrics.not_begun, not_begun)
+        if (published_us := self._funnel.published_us) is not None:
+            self.metrics.batch_age.set((self._models.now_us() - published_us) / 1e6)
         self.metrics.queue.set(self._compute.waiting)
         self.metrics.rung.set(DEGRADATIONS.index(self._rungs.rung))
         self.metrics.lag.set(self._load.admission.lag_s)
@@ -300,6 +315,8 @@ class Runtime:
             for state in ("written", "dropped", "errors", "queued"):
                 self.metrics.records.labels(name, state).set(getattr(counts, state))
         if self._remotes:
+            for runner in self._remotes.all:
+                self.metrics.take_over(self.metrics.calls, runner.counts, runner.name)
             for count in ("batches", "rows", "largest"):
                 self.metrics.ranking.labels(count).set(self._remotes.ranking.status.get(count, 0))
         for kind, version in self._pins.versions.items():
@@ -316,7 +333,15 @@ class Runtime:
         components["rules"] = (
             Component("degraded", self._rules_problem) if self._rules_problem else Component("healthy")
         )
-        return components
+        return with_breakers(components, self._breakers())
+
+    def _breakers(self) -> dict[str, Breaker]:
+        """Of all that this process depends on, by the component that it is."""
+        found = {**self._reads.breakers, "events": self._events_breaker}
+        if self._remotes:
+            return found | {runner.name.lower(): runner.breaker for runner in self._remotes.all}
+        rankers = self._funnel.stages.breakers
+        return found | {"ranking": rankers["dcn"], "fallback": rankers["logistic"]}
 
     def _remote(self, part: str) -> RemoteRetrieval | RemoteScorer | None:
         return getattr(self._remotes, part) if self._remotes else None

@@ -23,6 +23,7 @@ def exposure(query: Query, slate: Slate, versions: Versions) -> Exposure:
         degradation=slate.degradation,
         item_ids=list(slate.item_ids),
         versions=versions,
+        batch_age_s=slate.batch_age_s,
     )
 
 

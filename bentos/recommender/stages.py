@@ -1,6 +1,7 @@
 """The stages of the request path in order, for one set of models. Native work: they belong to the compute thread."""
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender import compose
+from bentos.recommender.breaker import Breaker
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.filtering import keep_allowed
 from bentos.recommender.hydrate import Hydrate
@@ -16,7 +18,7 @@ from bentos.recommender.inflight import InFlight
 from bentos.recommender.items import ItemTable
 from bentos.recommender.merge import merge
 from bentos.recommender.models import Models
-from bentos.recommender.ranking import Given, rank
+from bentos.recommender.ranking import NO_BREAKERS, Given, rank
 from bentos.recommender.rerank.base import Reranker
 from bentos.recommender.retrieval import Retrieval
 from bentos.recommender.slates import IdsBySource, digest_of, ids_of, rung, source_names, top_of
@@ -39,6 +41,8 @@ class Stages:
         self.retrieval = Retrieval(models, rules, config)
         self.filters = compose.filters(models, rules)
         self.scorers = compose.scorers(models)
+        # The last scorer is none's to fail: it puts in order what is there.
+        self.breakers: dict[str, Breaker] = {scorer.name: Breaker(config.breaker) for scorer in self.scorers[:-1]}
         self.rerankers = compose.rerankers(models, rules)
         loaded = models.retrieval
         graph = None if loaded is None else loaded.graph_items
@@ -148,9 +152,17 @@ class Stages:
                     made = self.rows(query, user, candidates)
             return made
 
+        # Evaluation asks every time: what it measures must not hang on the clock.
+        breakers = NO_BREAKERS if math.isinf(flight.plan.deadline) else self.breakers
         with flight.trace.stage("rank"):
             ranked, ranked_by, notes = rank(
-                self.scorers, candidates, rows_once, given=given, deadline=flight.plan.ranking_until, aim=query.aim
+                self.scorers,
+                candidates,
+                rows_once,
+                given=given,
+                deadline=flight.plan.ranking_until,
+                aim=query.aim,
+                breakers=breakers,
             )
         flight.notes += notes
         return ranked, ranked_by

@@ -123,3 +123,4 @@ class Slate:
     top: tuple[tuple[str, float], ...] = ()
     digest: str = ""
     used: tuple[FeatureUsed, ...] = ()
+    batch_age_s: float | None = None  # of the published list that this is, on the data set's clock

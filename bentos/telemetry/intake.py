@@ -1,7 +1,7 @@
 """Events on their way in: parsed, sent to the consumer, counted; and why they cannot be stored, when they cannot."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prometheus_client import Counter
@@ -19,11 +19,14 @@ class EventIntake:
     """
     Args:
         counter: labelled by `accepted`, `duplicate` and `failed`.
+
+    about: is told of every user that events were sent of, stored or not.
     """
 
     def __init__(self, home: Path, online_store: str, event_log: str, counter: Counter) -> None:
         self._client = EventsClient(home, online_store=online_store, event_log=event_log)
         self._counter = counter
+        self.about: Callable[[str], None] = lambda user_id: None
         self.problem = ""
 
     async def start(self) -> None:
@@ -46,6 +49,9 @@ class EventIntake:
             self.problem = error.message
             self._counter.labels("failed").inc(len(events))
             raise
+        finally:
+            for event in events:
+                self.about(event.user_id)
         self.problem = ""
         self._counter.labels("accepted").inc(accepted)
         self._counter.labels("duplicate").inc(duplicates)

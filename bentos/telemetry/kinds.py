@@ -104,6 +104,7 @@ EXPOSURES = LogKind(
             ("item_ids", pa.list_(pa.string())),
             ("versions", pa.struct([(f, pa.string()) for f in Versions.__struct_fields__])),
             ("experiments", pa.map_(pa.string(), pa.string())),
+            ("batch_age_s", pa.float64()),
             ("schema", pa.int32()),
         ]
     ),

@@ -56,7 +56,7 @@ def test_a_gateway_gets_its_id_back_and_what_it_must_log(served):
 
 @pytest.mark.parametrize("key", [None, "", "a-front-key-of-the-test", KEY + "x"])
 def test_a_consumer_is_not_heard(served, key):
-    answer = ask(served, key=key, id=ID[:-1] + "b", rung="popularity", overrides="{", deadline_ms="x").json()
+    answer = ask(served, key=key, id=ID[:-1] + "b", rung="popularity", overrides="{", deadline_ms="30000").json()
     assert answer["request_id"] != ID[:-1] + "b"
     assert answer["degradation"] == "full"
     assert "versions" not in answer

@@ -21,7 +21,7 @@ class Runtime:
         self.metrics = Metrics()
         self.recommend = recommend
 
-    def admit(self, began, front):
+    def admit(self, began, front, within_ms):
         return "full"
 
 

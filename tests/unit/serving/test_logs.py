@@ -28,7 +28,7 @@ class Runtime:
         self.metrics = Metrics()
         self.raised = raised
 
-    def admit(self, began, front):
+    def admit(self, began, front, within_ms):
         return "full"
 
     async def recommend(self, *_):

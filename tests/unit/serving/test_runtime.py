@@ -8,13 +8,15 @@ import time
 import pytest
 
 from benchmarks.reference_world import write_world
+from bentos.recommender import side_effects
 from bentos.recommender.assemble import load_models
 from bentos.recommender.bundles import pinned
 from bentos.recommender.runtime import Runtime
 from bentos.telemetry import segments
+from contracts.errors import BadRequest, Unreachable
 from contracts.http import RecommendationRequest
 from contracts.settings import Settings
-from features.online.base import Stamped
+from features.online.base import PrecomputedList, Stamped
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +111,57 @@ def test_values_past_their_ttl_are_counted_by_feature(runtime, monkeypatch):
     assert counted("user_tenure_days") + " 2.0" in metrics
     assert counted("online_store") + " 1.0" in metrics
     assert counted("user_positives_30d") + " 0.0" in metrics  # never written is no stale value; the series is there
+
+
+def test_a_breaker_that_is_open_is_told_by_readyz_and_metrics(runtime):
+    assert set(runtime.readiness().breakers.values()) == {"closed"}
+    runtime._store.away = True
+    for _ in range(5):
+        assert answer(runtime).degradation == "stale_features"
+    asyncio.run(runtime._refresh())
+    runtime._store.away = False
+    asyncio.run(runtime._refresh())  # it answers again, and is left alone all the same
+    ready = runtime.readiness()
+    assert (ready.breakers["online_store"], ready.best) == ("open", "stale_features")
+    assert ready.components["online_store"].state == "degraded"
+    assert answer(runtime).degradation == "stale_features"
+    metrics = runtime.metrics.render().decode()
+    assert 'streamrec_breaker_state{dependency="online_store"} 2.0' in metrics
+    assert 'streamrec_breaker_state{dependency="ranking"} 0.0' in metrics
+    assert 'streamrec_store_reads_total{how="failed"} 5.0' in metrics
+
+
+def test_events_are_refused_at_once_after_five_failures_and_bad_ones_do_not_count(runtime, monkeypatch):
+    asked = []
+
+    async def accept(body):
+        asked.append(body)
+        raise BadRequest("a bad event") if body == b"bad" else Unreachable("disk is full")
+
+    monkeypatch.setattr(runtime._events, "accept", accept)
+    for body in (b"bad",) * 8 + (b"good",) * 7:
+        with pytest.raises((BadRequest, Unreachable)):
+            asyncio.run(runtime.accept_events(body))
+    assert (asked.count(b"bad"), asked.count(b"good")) == (8, 5)
+    assert runtime.readiness().components["events"].state == "degraded"
+    assert runtime.readiness().breakers["events"] == "open"
+
+
+def test_the_age_of_the_published_lists_is_in_answer_exposure_and_gauge(runtime):
+    now = runtime._models.now_us()
+    listed = PrecomputedList(("i8", "i4"), (0.9, 0.8), "s1", "t", now - 40 * 3_600_000_000, "all")
+    runtime._store.publish_lists("s1", {"u1": listed})
+    request = RecommendationRequest("u1", k=2)
+    given = asyncio.run(runtime.recommend(request, "r1", time.perf_counter(), None, "lists"))
+    assert (given.slate.degradation, given.slate.batch_age_s) == ("batch", 144_000.0)
+    assert side_effects.exposure(given.query, given.slate, given.versions).batch_age_s == 144_000.0
+    runtime.observe()
+    assert "streamrec_batch_age_seconds 144000.0" in runtime.metrics.render().decode()
+
+
+def test_a_consumer_can_shorten_its_deadline_and_not_lengthen_it(runtime):
+    began = time.perf_counter()
+    request = RecommendationRequest("u1", k=2)
+    for within_ms, left_ms in ((None, 10_000), (60_000.0, 10_000), (500.0, 500)):
+        given = asyncio.run(runtime.recommend(request, "r1", began, None, "full", within_ms))
+        assert given.query.deadline == pytest.approx(began + left_ms / 1e3)

@@ -158,6 +158,20 @@ def test_a_record_of_an_unknown_schema_is_refused_and_left_where_it_is(tmp_path:
     assert path.exists()
 
 
+def test_records_and_files_from_before_the_age_of_lists_was_logged_are_still_read(
+    tmp_path: Path, exposure: Make
+) -> None:
+    old = msgspec.structs.asdict(exposure(1))
+    del old["batch_age_s"]
+    assert EXPOSURES.decode(msgspec.msgpack.encode(old)) == exposure(1)
+    table = EXPOSURES.table([exposure(1)]).drop_columns(["batch_age_s"])
+    day = tmp_path / "log" / "exposures" / "date=2024-10-04"
+    day.mkdir(parents=True)
+    pq.write_table(table, day / "old.parquet")
+    (row,) = read_exposures(tmp_path).to_pylist()
+    assert (row["request_id"], row["batch_age_s"]) == ("r1", None)
+
+
 def test_a_context_record_survives_parquet(tmp_path: Path, context_record: Callable[..., ContextRecord]) -> None:
     record = context_record("r1")
     table = CONTEXTS.table([record])
