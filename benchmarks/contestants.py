@@ -76,7 +76,7 @@ def peer(name: str, place: Place) -> Iterator[Server]:
         **ONE_THREAD,
         "PEER_WORLD": str(place.reference.world),
         "PEER_STORE": str(place.reference.stores),
-        "PYTHONPATH": str(PEERS_CODE),
+        "PYTHONPATH": str(PEERS_CODE / "shared"),
         "BENTOML_HOME": str(place.folder / f"{name}-bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
