@@ -32,6 +32,7 @@ class Server:
     root: psutil.Process
     start_s: float
     document: dict[str, Any] = field(default_factory=dict)
+    frozen: bool = False
 
     def processes(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -72,9 +73,11 @@ class Server:
     def freeze(self) -> None:
         """An idle server takes no time of the one that is measured (Ray's processes never sleep for long)."""
         self._signal(signal.SIGSTOP)
+        self.frozen = True
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
+        self.frozen = False
 
     def _signal(self, number: int) -> None:
         for process in self.processes():

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from benchmarks.contestants import Place
 from benchmarks.load.closed_loop import closed_loop, generator
 from benchmarks.load.open_loop import Arrivals, open_loop, percentiles
 from benchmarks.paired import in_turn, median, ratio, spread
-from benchmarks.processes import Server
+from benchmarks.processes import Server, answer
 from benchmarks.reference_home import Size, reference
 from benchmarks.scrape import rungs, scrape, stages_ms
 
 OURS = "streamrec"
-SETTLE_S = 0.3  # after a server was woken: its timers that came due fire first
+SETTLE_S = 0.3
+WAKE = 20  # requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +115,19 @@ def _compared(plan: Plan, place: Place, cores: Cores, say: Callable[[str], None]
                 _peak(plan, server, cores)
                 peak = _peak(plan, server, cores)
                 runs[name].half_rate = max(1.0, peak["rps"] / 2)
-        first = scrape_of(servers[OURS])
+                if name == OURS:
+                    first = scrape_of(server)
         for n in range(plan.pairs):
             for name in in_turn(list(servers), n):
                 say(f"round {n + 1} of {plan.pairs}: {name}")
                 with awake(servers[name]):
                     one_round(plan, servers[name], runs[name], cores, n)
-        stages = stages_ms(first, scrape_of(servers[OURS]))
         processes = {}
         for name, server in servers.items():
             with awake(server):
                 processes[name] = server.by_process()
+                if name == OURS:
+                    stages = stages_ms(first, scrape_of(server))
         own = runs[OURS]
         return {
             **summary(own),
@@ -226,9 +229,16 @@ def _peer(own: Runs, theirs: Runs, server: Server, processes: list[dict[str, Any
 
 @contextmanager
 def awake(server: Server) -> Iterator[Server]:
-    """Running for the time of the block, stopped after it."""
+    """Running for the time of the block, stopped after it.
+
+    First the timers that came due fire, and a few requests bring its code and tables back into the caches and tell it
+    that its event loop is no longer late.
+    """
     server.thaw()
     time.sleep(SETTLE_S)
+    for n in range(WAKE):
+        with suppress(OSError):  # urllib's: also an answer that is none
+            answer(server.url, f"u{n}")
     try:
         yield server
     finally:
@@ -237,16 +247,7 @@ def awake(server: Server) -> Iterator[Server]:
 
 def scrape_of(server: Server) -> dict[tuple[str, str], float]:
     """Our counters; of a peer there are none."""
-    if server.name != OURS:
-        return {}
-    stopped = server.root.status() == "stopped"
-    if stopped:
-        server.thaw()
-    try:
-        return scrape(server.url)
-    finally:
-        if stopped:
-            server.freeze()
+    return scrape(server.url) if server.name == OURS else {}
 
 
 def extras(plan: Plan, place: Place, cores: Cores, peak_rps: float, say: Callable[[str], None]) -> dict[str, Any]:
