@@ -95,3 +95,14 @@ class GrownIndex(IdIndex):
         for at in np.flatnonzero(rows < 0).tolist():
             rows[at] = self._more.get(ids[at], -1)
         return rows
+
+
+def ids_at(ids: Sequence[str], rows: NDArray[np.int32]) -> list[str]:
+    """The ids of `rows`, none below 0. A sequence that has a `take` of its own hands out many for a fraction of what
+    each costs alone.
+    """
+    take = getattr(ids, "take", None)
+    if take is not None:
+        taken: list[str] = take(rows)
+        return taken
+    return [ids[row] for row in rows.tolist()]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bentos.recommender.models import Models, RetrievalModels
 from contracts.catalogue import Catalogue
-from contracts.ids import GrownIndex
+from contracts.ids import GrownIndex, ids_at
 from contracts.live_items import ItemState
 from features.standing import entry_standing
 
@@ -50,6 +50,11 @@ class _Joined(Sequence[str]):
         if at < 0:
             at += len(self)
         return self._first[at] if at < self._n else self._more[at - self._n]
+
+    def take(self, rows: NDArray[np.int32]) -> list[str]:
+        if not len(rows) or int(rows.max()) < self._n:
+            return ids_at(self._first, rows)
+        return [self[row] for row in rows.tolist()]
 
 
 def additions(catalogue: Catalogue, states: Iterable[ItemState]) -> list[ItemState]:

@@ -1,14 +1,11 @@
 """From a request and what the store says to a user as the sources and the ranker see one."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.models import Models
 from bentos.recommender.types import Query, User
-from features.online.base import Interaction, UserState
+from features.online.base import UserState
 from features.resolve import LAST_10, resolve
 
 HOUR_US = 3_600_000_000
@@ -38,14 +35,18 @@ class Hydrate:
         A stale session is no session for the models; it still says what the user has seen.
         """
         resolved = resolve(state, query.now_us)
-        history, ages_h = self._session(resolved.features.get(LAST_10) or (), query.now_us)
-        seen = user.seen
-        positives = [i.item_id for i in state.last if self._positive(i.event)]
-        if positives:
-            rows = self._index.lookup_many(positives)
-            seen = np.union1d(seen, rows[rows >= 0]).astype(np.int32)
-        return replace(
-            user,
+        history, ages_h, seen = NO_ITEMS, NO_AGES, user.seen
+        if state.last:
+            rows = self._index.lookup_many([i.item_id for i in state.last])
+            known = rows >= 0
+            if resolved.features.get(LAST_10):
+                ages = np.array([query.now_us - i.timestamp_us for i in state.last], np.float64) / HOUR_US
+                history, ages_h = rows[known], np.maximum(ages[known], 0.0).astype(np.float32)
+            positive = known & np.array([self._positive(i.event) for i in state.last])
+            seen = _with(seen, rows[positive])
+        # Spelled out: `dataclasses.replace` takes three times as long.
+        return User(
+            row=user.row,
             state=state,
             history=history,
             history_age_h=ages_h,
@@ -55,14 +56,17 @@ class Hydrate:
             stale=resolved.stale,
         )
 
-    def _session(self, last: Sequence[Interaction], now_us: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        if not last:
-            return NO_ITEMS, NO_AGES
-        rows = self._index.lookup_many([i.item_id for i in last])
-        ages = np.array([now_us - i.timestamp_us for i in last], np.float64) / HOUR_US
-        known = rows >= 0
-        return rows[known], np.maximum(ages[known], 0.0).astype(np.float32)
-
     def _positive(self, event: str) -> bool:
         events = None if self._retrieval is None else self._retrieval.positive_events
         return event != NOT_POSITIVE if events is None else event in events
+
+
+def _with(seen: NDArray[np.int32], more: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Both, ascending, each once; for as few as these a third of what `np.union1d` costs."""
+    if not len(more):
+        return seen
+    both = np.concatenate([seen, more])
+    both.sort()
+    new = np.ones(len(both), np.bool_)
+    np.not_equal(both[1:], both[:-1], out=new[1:])
+    return both[new]

@@ -72,9 +72,16 @@ def rank(
         if problem:
             notes.append(f"{scorer.name}: {problem}")
             continue
-        order = np.lexsort((candidates.items, -candidates.retrieval, -scores))
-        return replace(candidates, score=scores).take(order), scorer.name, notes
+        return replace(candidates, score=scores).take(_best_first(scores, candidates)), scorer.name, notes
     raise RuntimeError("no scorer gave scores: " + "; ".join(notes))
+
+
+def _best_first(scores: NDArray[np.float32], candidates: Candidates) -> NDArray[np.intp]:
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    if (ordered[1:] == ordered[:-1]).any():  # rare; three keys take three sorts
+        order = np.lexsort((candidates.items, -candidates.retrieval, -scores))
+    return order
 
 
 def _problem(scores: NDArray[np.float32], n: int) -> str:

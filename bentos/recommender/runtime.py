@@ -253,7 +253,7 @@ class Runtime:
         self._rungs.answered(slate, answer.query.aim)
         if answer.front is None:
             self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
-        if not answer.query.shadow:
+        if not answer.query.shadow and self._contexts.keeps(answer.query.request_id):
             self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
 
     async def accept_events(self, body: bytes) -> EventsAccepted:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.types import Candidates
+from contracts.ids import ids_at
 from contracts.serving import SOURCES, Degradation, RankedBy
 
 TOP = 50
@@ -18,9 +19,12 @@ class IdsBySource(Mapping[str, tuple[str, ...]]):
     def __init__(self, item_ids: Sequence[str], items: Mapping[str, NDArray[np.int32]]) -> None:
         self._item_ids = item_ids
         self._items = items
+        self._ids: dict[str, tuple[str, ...]] | None = None
 
     def __getitem__(self, source: str) -> tuple[str, ...]:
-        return ids_of(self._item_ids, self._items[source])
+        if self._ids is None:
+            self._ids = self._looked_up()
+        return self._ids[source]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -28,14 +32,25 @@ class IdsBySource(Mapping[str, tuple[str, ...]]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def _looked_up(self) -> dict[str, tuple[str, ...]]:
+        parts = list(self._items.values())
+        ids = ids_of(self._item_ids, np.concatenate(parts)) if parts else ()
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        return {name: ids[end - len(part) : end] for (name, part), end in zip(self._items.items(), ends, strict=True)}
+
 
 def ids_of(item_ids: Sequence[str], items: NDArray[np.int32]) -> tuple[str, ...]:
-    return tuple([item_ids[row] for row in items.tolist()])
+    return tuple(ids_at(item_ids, items))
+
+
+# Names of sources by the bits of their places: bit i stands for `SOURCES[i]`.
+_NAMES = tuple(tuple(name for at, name in enumerate(SOURCES) if bits >> at & 1) for bits in range(1 << len(SOURCES)))
+_BITS = np.array([1 << at for at in range(len(SOURCES))], np.uint8)
 
 
 def source_names(brought: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
     """For each of K candidates the names of the sources that brought it; brought: bool [K, S]."""
-    return tuple([tuple([name for name, there in zip(SOURCES, row, strict=True) if there]) for row in brought.tolist()])
+    return tuple([_NAMES[bits] for bits in (brought @ _BITS).tolist()])
 
 
 def top_of(item_ids: Sequence[str], ranked: Candidates) -> tuple[tuple[str, float], ...]:

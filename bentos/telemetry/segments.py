@@ -213,8 +213,10 @@ class SegmentWriter:
     _closing: threading.Event = field(default_factory=threading.Event)
     _starting: threading.Lock = field(default_factory=threading.Lock)
 
-    def append(self, record: msgspec.Struct) -> bool:
-        """Hand over a record. False when it was dropped: the queue is full, or the writer is closed."""
+    def append(self, record: msgspec.Struct | bytes) -> bool:
+        """Hand over a record, or one that is MessagePack already. False when it was dropped: the queue is full, or the
+        writer is closed.
+        """
         if self._queue.qsize() >= self.capacity or self._closing.is_set():
             self._dropped += 1
             if not self._closing.is_set() and self._problem is None:
@@ -255,7 +257,7 @@ class SegmentWriter:
         while not done or pending:
             if not done:
                 records, done = self._take()
-                pending += [frame(msgspec.msgpack.encode(r)) for r in records]
+                pending += [frame(r if isinstance(r, bytes) else msgspec.msgpack.encode(r)) for r in records]
             self._in_hand = len(pending)
             try:
                 self._write(pending)

@@ -1,6 +1,7 @@
 """Every scorer keeps the same promises; the chain of them keeps its own."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,20 @@ def test_ranked_candidates_are_in_order_of_score_and_keep_their_columns(
     assert (np.diff(ranked.score) <= 0).all()
     before = dict(zip(candidates.items.tolist(), candidates.retrieval.tolist(), strict=True))
     assert dict(zip(ranked.items.tolist(), ranked.retrieval.tolist(), strict=True)) == before
+
+
+@pytest.mark.parametrize("values", [2, 1_000_000])
+def test_ties_are_by_retrieval_score_and_then_by_row(
+    values: int, models: Models, asked: tuple[Candidates, NDArray[np.float32]]
+) -> None:
+    candidates, rows = asked
+    rng = np.random.default_rng(values)
+    candidates = replace(candidates, retrieval=rng.integers(0, 3, len(candidates)).astype(np.float32))
+    scores = (rng.integers(1, values, len(candidates)) / values).astype(np.float32)
+    ranked, _, _ = rank(chain(models, Says("dcn", scores)), candidates, lambda: rows, given={}, deadline=math.inf)  # type: ignore[list-item]
+    columns = zip(scores.tolist(), candidates.retrieval.tolist(), candidates.items.tolist(), strict=True)
+    expected = sorted(columns, key=lambda c: (-c[0], -c[1], c[2]))
+    assert ranked.items.tolist() == [item for _, _, item in expected]
 
 
 def test_after_the_deadline_only_the_order_that_costs_nothing_is_used(

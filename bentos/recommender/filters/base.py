@@ -18,7 +18,8 @@ class Filter(Protocol):
 
 def among(items: NDArray[np.int32], rows: NDArray[np.int32]) -> NDArray[np.bool_]:
     """bool [K]: which of K items are among R rows. For few of both a fifth of what `np.isin` costs."""
-    if len(items) * len(rows) <= 4_096:
-        found: NDArray[np.bool_] = (items[:, None] == rows).any(axis=1)
+    if len(rows) <= 128:
+        # One row after the other over all items: quicker than along the short side.
+        found: NDArray[np.bool_] = np.logical_or.reduce(rows[:, None] == items, axis=0)
         return found
     return np.isin(items, rows)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from contracts.rules import Relaxable
 
 FRESH, CREATOR = 1, 2  # bits of an item's type
+SCANNED = 4  # windows that are looked through for a start that needs no planning
 # Sums are kept over sets of types: the seven non-empty subsets of {fresh, creator, both}, then all four types.
 GROUPS = ((1,), (2,), (1, 2), (3,), (1, 3), (2, 3), (1, 2, 3), (0, 1, 2, 3))
 GROUPS_OF = tuple(tuple(g for g, group in enumerate(GROUPS) if kind in group) for kind in range(4))
@@ -37,10 +38,10 @@ class _Room:
     """What can still be chosen: items left by category and type, capacity left by category, sums over both."""
 
     def __init__(self, counts: NDArray[np.int64], cap: int) -> None:
-        sums = counts @ MEMBER
-        self._items: list[list[int]] = sums.tolist()
+        self._sums: NDArray[np.int64] = counts @ MEMBER
+        self._items: dict[int, list[int]] = {}  # of the categories that were touched
         self.cap = [cap] * len(counts)
-        self._room: list[int] = np.minimum(sums, cap).sum(axis=0).tolist()
+        self._room: list[int] = np.minimum(self._sums, cap).sum(axis=0).tolist()
         self._both: int = int(counts[:, 3].sum())
 
     def take(self, category: int, kind: int) -> None:
@@ -51,7 +52,9 @@ class _Room:
         self._move(category, kind, -1)
 
     def _move(self, category: int, kind: int, n: int) -> None:
-        items, cap, room = self._items[category], self.cap[category], self._room
+        items, cap, room = self._items.get(category), self.cap[category], self._room
+        if items is None:
+            items = self._items[category] = self._sums[category].tolist()
         before = [cap if cap < count else count for count in items]
         for g in GROUPS_OF[kind]:
             items[g] -= n
@@ -61,9 +64,9 @@ class _Room:
         self.cap[category] = cap
         self._both -= n * (kind == 3)
 
-    def too_small(self, places: int, fresh: int, creator: int) -> bool:
-        """True: the floors do not fit into the places, whatever the categories."""
-        return fresh + creator - min(self._both, fresh, creator) > places
+    def too_small(self, places: int, fresh: int, creator: int, without: int) -> bool:
+        """True: with an item of type `without` taken the floors do not fit into the places, whatever the categories."""
+        return fresh + creator - min(self._both - (without == 3), fresh, creator) > places
 
     def completes(self, places: int, fresh: int, creator: int) -> bool:
         """True: `places` more items can be chosen, with at least `fresh` and `creator` of these kinds among them."""
@@ -112,6 +115,29 @@ def _steps(rule: Relaxable, wanted: Targets, targets: Targets, places: int) -> l
     return [replace(targets, creator=n) for n in range(wanted.creator, -1, -1)]
 
 
+def first_that_fit(
+    category: NDArray[np.int64], kind: NDArray[np.int64], places: int, wanted: Targets
+) -> list[int] | None:
+    """The first items that the cap lets in, where these keep both floors as they are: what `choose` would choose, since
+    each start of them can be completed by the rest. None: not so.
+    """
+    taken: dict[int, int] = {}
+    chosen: list[int] = []
+    fresh, creator = wanted.fresh, wanted.creator
+    n = SCANNED * places
+    for i, (c, t) in enumerate(zip(category[:n].tolist(), kind[:n].tolist(), strict=True)):
+        of_category = taken.get(c, 0)
+        if of_category == wanted.cap:
+            continue
+        taken[c] = of_category + 1
+        chosen.append(i)
+        fresh -= t & FRESH
+        creator -= (t & CREATOR) >> 1
+        if len(chosen) == places:
+            return chosen if fresh <= 0 and creator <= 0 else None
+    return None
+
+
 def choose(
     category: NDArray[np.int64], kind: NDArray[np.int64], counts: NDArray[np.int64], places: int, targets: Targets
 ) -> list[int]:
@@ -133,16 +159,15 @@ def choose(
         left = places - len(chosen) - 1
         fresh_left = max(0, fresh - bool(t & FRESH))
         creator_left = max(0, creator - bool(t & CREATOR))
+        floors = fresh_left or creator_left
+        if floors and room.too_small(left, fresh_left, creator_left, without=t):
+            hopeless_kinds.add(t)
+            continue
         room.take(c, t)
-        if fresh_left or creator_left:
-            if room.too_small(left, fresh_left, creator_left):
-                room.give_back(c, t)
-                hopeless_kinds.add(t)
-                continue
-            if not room.completes(left, fresh_left, creator_left):
-                room.give_back(c, t)
-                hopeless.add((c, t))
-                continue
+        if floors and not room.completes(left, fresh_left, creator_left):
+            room.give_back(c, t)
+            hopeless.add((c, t))
+            continue
         chosen.append(i)
         fresh, creator = fresh_left, creator_left
     return chosen

@@ -4,7 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.rerank.base import Reranked
-from bentos.recommender.rerank.selection import CREATOR, FRESH, Targets, choose, reachable, type_counts
+from bentos.recommender.rerank.selection import (
+    CREATOR,
+    FRESH,
+    Targets,
+    choose,
+    first_that_fit,
+    reachable,
+    type_counts,
+)
 from bentos.recommender.types import Candidates, Query
 from contracts.catalogue import Catalogue
 from contracts.rules import RulesDocument
@@ -38,20 +46,23 @@ class Window:
         places = min(rules.window, query.k, len(items))
         if not places:
             return Reranked(candidates)
-        published = self._published_us[items]
+        published = self._published_us.take(items)
         fresh = (published > query.now_us - rules.fresh_hours * HOUR_US) & (published <= query.now_us)
-        creator = self._under_exposed[items]
+        creator = self._under_exposed.take(items)
         kind = fresh * np.int64(FRESH) + creator * np.int64(CREATOR)
-        category = _local(self._category[items])
+        category = _local(self._category.take(items))
         wanted = Targets(
             cap=places if rules.category_cap is None else min(rules.category_cap, places),
             fresh=min(rules.fresh_floor, places, int(np.count_nonzero(fresh))),
             creator=min(rules.creator_floor, places, int(np.count_nonzero(creator))),
         )
-        counts = type_counts(category, kind)
-        targets = reachable(counts, places, wanted, rules.relax)
-        chosen = choose(category, kind, counts, places, targets)
-        notes = tuple(_relaxed(wanted, targets))
+        chosen = first_that_fit(category, kind, places, wanted)
+        notes: tuple[str, ...] = ()
+        if chosen is None:
+            counts = type_counts(category, kind)
+            targets = reachable(counts, places, wanted, rules.relax)
+            chosen = choose(category, kind, counts, places, targets)
+            notes = tuple(_relaxed(wanted, targets))
         if chosen[-1] == places - 1:  # the best ones as they are
             return Reranked(candidates, notes=notes)
         rest = np.ones(len(items), np.bool_)
@@ -76,11 +87,14 @@ def under_exposed(
 
 
 def _local(category: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Categories numbered from 0 among these items; one of its own for each item that has none (-1)."""
-    names, codes = np.unique(category, return_inverse=True)
-    codes = codes.astype(np.int64)
+    """Small numbers from 0 for the categories of these items; one of its own for each item that has none (-1)."""
+    codes = category.astype(np.int64)
+    n = int(codes.max()) + 1
+    if n > 2 * len(codes):  # numbers with great gaps: close them
+        codes = np.unique(category, return_inverse=True)[1].astype(np.int64)
+        n = int(codes.max()) + 1
     nameless = np.flatnonzero(category < 0)
-    codes[nameless] = len(names) + np.arange(len(nameless))
+    codes[nameless] = n + np.arange(len(nameless))
     return codes
 
 

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bentos.catalogue.overlay import _Joined  # what a grown catalogue has for ids
+from bentos.recommender.catalogue import ArrowStrings
 from contracts.errors import DataError
-from contracts.ids import IdIndex
+from contracts.ids import IdIndex, ids_at
 
 IDS = st.text(max_size=6).filter(lambda text: not text.endswith("\0") and max(text, default="a") < "\ud800")
 
@@ -36,3 +40,14 @@ def test_an_index_that_was_saved_says_the_same(tmp_path: Path) -> None:
 def test_ids_that_rows_cannot_tell_apart_are_refused(ids: list[str]) -> None:
     with pytest.raises(DataError):
         IdIndex.build(ids)
+
+
+@given(st.lists(st.text(max_size=9), min_size=1, max_size=20), st.data())
+def test_many_ids_at_once_are_those_that_each_row_has(ids: list[str], data: st.DataObject) -> None:
+    ids = [id_.encode(errors="replace").decode() for id_ in ids]
+    rows = np.array(data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=30)), np.int32)
+    first = data.draw(st.integers(0, len(ids)))
+    column = ArrowStrings(pa.array(ids, pa.string()))
+    grown = _Joined(ArrowStrings(pa.array(ids[:first], pa.string())), ids[first:])
+    expected = [ids[row] for row in rows.tolist()]
+    assert ids_at(ids, rows) == ids_at(column, rows) == ids_at(grown, rows) == expected

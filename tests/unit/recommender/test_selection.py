@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bentos.recommender.rerank.selection import CREATOR, FRESH, Targets, choose, reachable, type_counts
+from bentos.recommender.rerank.selection import (
+    CREATOR,
+    FRESH,
+    Targets,
+    choose,
+    first_that_fit,
+    reachable,
+    type_counts,
+)
 
 RULES = ("creator_floor", "fresh_floor", "category_cap")
 
@@ -65,6 +73,23 @@ def test_the_window_breaks_no_more_than_brute_force_must_and_takes_the_best_item
         "creator_floor": wanted.creator - targets.creator,
     }
     assert tuple(given_way[rule] for rule in reversed(relax)) == least
+
+
+@settings(max_examples=400, deadline=None)
+@given(instances())
+def test_the_first_that_fit_are_what_planning_would_choose(
+    instance: tuple[list[int], list[int], int, Targets, tuple[str, ...]],
+) -> None:
+    category, kind, places, wanted, relax = instance
+    c, t = np.array(category, np.int64), np.array(kind, np.int64)
+    fitting = first_that_fit(c, t, places, wanted)
+    counts = type_counts(c, t)
+    targets = reachable(counts, places, wanted, relax)  # type: ignore[arg-type]
+    if fitting is not None:
+        assert targets == wanted
+        assert fitting == choose(c, t, counts, places, targets)
+    elif targets == wanted and wanted.fresh == wanted.creator == 0:  # the cap alone needs no planning
+        assert choose(c, t, counts, places, targets)[-1] >= 4 * places
 
 
 def test_one_category_alone_breaks_the_cap_and_leaves_the_floors() -> None:
