@@ -59,6 +59,9 @@ class Settings(BaseModel):
     token: str | None = Field(
         None, description="bearer token for GET /v1/requests/{id} and the addresses under /v1/items", repr=False
     )
+    item_counts_s: float = Field(
+        30.0, gt=0, le=3600, description="seconds between looks at what was done with each item lately"
+    )
     live_items: int = Field(100_000, ge=0, le=10_000_000, description="items that may be put under /v1/items")
 
     front_key: str | None = Field(None, description="shared by a gateway and its Bentos; `up` makes one", repr=False)

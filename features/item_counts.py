@@ -63,6 +63,8 @@ class ItemCounts:
     item_ids, events: strings, in no order; grade: int16, -1 without a value; decayed: float64, Σ 2^(-age / 12 h);
     n, valued: int64, events of the last 7 days; share: float64, Σ of their values cut to [0, 1].
 
+    since_us: the first hour of the 7 days in which anything happened; `now_us` where nothing did.
+
     The 7 days are the current hour and the 168 whole hours before it. `now_us` is on the clock of the events: that of
     the wall, also where the data set's own log ended years ago.
     """
@@ -75,6 +77,7 @@ class ItemCounts:
     n: NDArray[np.int64]
     valued: NDArray[np.int64]
     share: NDArray[np.float64]
+    since_us: int = 0
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -116,8 +119,10 @@ def window(now_us: int) -> tuple[int, int]:
     return now_us // HOUR_US - WEEK_H, last
 
 
-def item_counts(now_us: int, decayed: dict[Key, Decayed], week: dict[Key, Count]) -> ItemCounts:
-    """Columns from what a store holds. A key without an accumulator has decayed away."""
+def item_counts(
+    now_us: int, decayed: dict[Key, Decayed], week: dict[Key, Count], first_hour: int | None = None
+) -> ItemCounts:
+    """Columns from what a store holds. A key without an accumulator has decayed away. first_hour: of the week's."""
     keys = list({**decayed, **week})
     none, nothing = Decayed(0.0, now_us), Count(0, 0, 0)
     counts = [week.get(k, nothing) for k in keys]
@@ -130,4 +135,5 @@ def item_counts(now_us: int, decayed: dict[Key, Decayed], week: dict[Key, Count]
         np.array([c.n for c in counts], np.int64),
         np.array([c.valued for c in counts], np.int64),
         np.array([c.share_nano for c in counts], np.int64) / _NANO,
+        now_us if first_hour is None else first_hour * HOUR_US,
     )

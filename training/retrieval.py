@@ -123,6 +123,9 @@ def fit_retrieval(
             "attributes": list(log.attribute_columns),
             "item_features": names,
             "positive_events": [positive.event for positive in config.positives],
+            "meaning": config.model_dump(
+                mode="json", include={"positives", "impression_event", "completion_event"}, exclude_none=True
+            ),
             "seed": seed,
             "config": retrieval.model_dump(),
             "figures": figures,

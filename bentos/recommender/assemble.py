@@ -16,10 +16,12 @@ from bentos.recommender.onnx_session import open_session
 from bentos.recommender.rankers.dcn import OnnxRanker
 from bentos.recommender.rankers.logistic import LogisticRanker
 from contracts.catalogue import Catalogue
+from contracts.dataset import DatasetConfig
 from contracts.errors import ArtifactError
 from contracts.ids import IdIndex
 from contracts.serving import EMBEDDING_DIM
 from features.ranking import RowSchema, row_schema
+from features.streaming import IMPRESSION
 from features.two_tower_inputs import AttributeVocab
 from registry.artifacts import Bundle, Kind, Manifest, open_bundle, verify
 
@@ -143,6 +145,7 @@ def _retrieval(
         embeddings=embeddings,
         item_features={} if table is None else {name: table[:, i] for i, name in enumerate(columns)},
         trained_until_us=bundle.manifest.trained_until_us,
+        meaning=part("meaning", lambda: _meaning(params)),
         creator_exposure=part(
             "creator_exposure", lambda: _array(bundle, "creator_exposure.npy", np.float32, exposure_of)
         ),
@@ -158,6 +161,16 @@ def _retrieval(
         content_items=source("content", lambda: _array(bundle, "content_items.npy", np.float32, (n,))),
         trending=source("trending", lambda: _array(bundle, "trending.npy", np.float32, (n,))),
     )
+
+
+def _meaning(params: Mapping[str, Any]) -> DatasetConfig | None:
+    """What events mean, as the data set said when the models were trained. A bundle from before that was kept names
+    its positive events: each weighs 1."""
+    stored = params.get("meaning")
+    if stored is None:
+        events = params.get("positive_events") or []
+        stored = {"positives": [{"event": event} for event in events], "impression_event": IMPRESSION}
+    return DatasetConfig.model_validate({"name": "bundle", **stored}) if stored["positives"] else None
 
 
 def _attributes(bundle: Bundle, users: int) -> AttributeVocab:

@@ -12,7 +12,7 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -246,11 +246,15 @@ class Funnel:
         other._ladder = Ladder(other.stages, self._lists)
         return other
 
-    def over(self, models: Models) -> "Funnel":
-        """The same funnel over models that have come to know more items. On any thread: a pass over the catalogue."""
+    def over(
+        self, models: Models, columns: Mapping[str, NDArray[np.float32]] | None = None, columns_us: int = 0
+    ) -> "Funnel":
+        """The same funnel over models that have come to know more: items, or in which order. On any thread: a pass over
+        the catalogue. columns: item features, as of `columns_us`, that go before those of the snapshot.
+        """
         other = copy.copy(self)
         other.models = models
-        other.stages = self.stages.over(models)
+        other.stages = self.stages.over(models, columns or {}, columns_us)
         other._lists = self._lists.over(models)
         other._ladder = Ladder(other.stages, other._lists)
         return other

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,21 @@ class ItemView:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """What is known, before TTLs."""
+    """What is known, before TTLs: of the snapshot, and over it what the stream has made of some of it since."""
 
     version: str
     columns: Mapping[str, NDArray[np.float32]]
     timestamps_us: Mapping[str, int]
+    live: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    live_us: int = 0
+
+    @property
+    def all(self) -> Mapping[str, NDArray[np.float32]]:
+        return {**self.columns, **self.live}
+
+    @property
+    def stamps_us(self) -> Mapping[str, int]:
+        return {**self.timestamps_us, **dict.fromkeys(self.live, self.live_us)}
 
 
 class ItemTable:
@@ -63,10 +73,18 @@ class ItemTable:
 
     def stale_at(self, now_us: int) -> tuple[str, ...]:
         """Features that are too old at that moment; cheap, on any thread."""
-        return stale_items(self._now[0].timestamps_us, now_us)
+        return stale_items(self._now[0].stamps_us, now_us)
 
-    def over(self, catalogue: Catalogue, now_us: int) -> "ItemTable":
-        """The same features over a catalogue that has come to have more items."""
+    @property
+    def snapshot(self) -> tuple[Mapping[str, NDArray[np.float32]], Mapping[str, int]]:
+        """Columns and moments of the snapshot, without what the stream has made of them."""
+        known = self._now[0]
+        return known.columns, known.timestamps_us
+
+    def over(
+        self, catalogue: Catalogue, now_us: int, live: Mapping[str, NDArray[np.float32]], live_us: int
+    ) -> "ItemTable":
+        """The snapshot's features over a catalogue that may have more items, and what the stream has made of them."""
         other = copy.copy(self)
         other._catalogue = catalogue
         known = self._now[0]
@@ -76,7 +94,7 @@ class ItemTable:
             name: c if c.ndim > 1 else np.concatenate([c, np.full(new, np.nan, np.float32)])
             for name, c in known.columns.items()
         }
-        longer = _Columns(known.version, columns, known.timestamps_us)
+        longer = _Columns(known.version, columns, known.timestamps_us, live, live_us)
         other._now = longer, other._view(longer, now_us - now_us % self._step_us)
         return other
 
@@ -90,7 +108,7 @@ class ItemTable:
             columns[name] = np.full((len(self._catalogue), *values.shape[1:]), np.nan, np.float32)
             columns[name][rows[ours]] = values[ours]
         stamps = {name: snapshot.timestamps_us.get(name, 0) for name in snapshot.columns}
-        fresh = _Columns(snapshot.version, columns, {**known.timestamps_us, **stamps})
+        fresh = _Columns(snapshot.version, columns, {**known.timestamps_us, **stamps}, known.live, known.live_us)
         self._now = fresh, self._view(fresh, now_us - now_us % self._step_us)
 
     def at(self, now_us: int) -> ItemView:
@@ -103,6 +121,7 @@ class ItemTable:
         return view
 
     def _view(self, known: _Columns, moment_us: int) -> ItemView:
-        resolved = resolve_items(known.columns, known.timestamps_us, len(self._catalogue), moment_us)
-        block = item_block(self._catalogue, {**known.columns, **resolved.columns}, moment_us)
+        columns = known.all
+        resolved = resolve_items(columns, known.stamps_us, len(self._catalogue), moment_us)
+        block = item_block(self._catalogue, {**columns, **resolved.columns}, moment_us)
         return ItemView(moment_us, block, resolved.stale, resolved.used)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bentos.recommender.ann import NearestItems
 from contracts.catalogue import Catalogue
+from contracts.dataset import DatasetConfig
 from contracts.ids import IdIndex
 from features.two_tower_inputs import AttributeVocab
 
@@ -38,6 +39,7 @@ class RetrievalModels:
     embeddings: NDArray[np.float32]  # [N, D]
     item_features: Mapping[str, NDArray[np.float32]]  # name → [N]
     trained_until_us: int
+    meaning: DatasetConfig | None = None  # which events are positive, impressions, completions
     creator_exposure: NDArray[np.float32] | None = None
     two_tower: Session | None = None
     nearest: NearestItems | None = None

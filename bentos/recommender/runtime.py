@@ -31,6 +31,7 @@ from bentos.recommender.reads.choose import user_reads
 from bentos.recommender.request_ids import new_request_id
 from bentos.recommender.rules import default_rules
 from bentos.recommender.rungs import Rungs
+from bentos.recommender.statistics import Statistics
 from bentos.recommender.types import Query, Slate
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer
 from bentos.telemetry.contexts import ContextLog
@@ -52,6 +53,7 @@ log = logging.getLogger("streamrec.serving")
 REFRESH_S = 3.0
 LOOK_S = 1.0
 CATALOGUE_S = 0.25  # between looks at the live catalogue
+FOLLOW_REST_S = 1.0  # between new models, at most
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
 
@@ -97,6 +99,8 @@ class Runtime:
         self._pins = pins
         self._live = LiveCatalogue(settings.home, models)
         self._models = self._live.begin()
+        self._statistics = Statistics(settings.home)
+        self._follow_from = 0.0
         self._remotes = remotes
         self._rules, self._rules_problem = _rules(settings.rules)
         self._compute = Compute()
@@ -327,6 +331,7 @@ class Runtime:
         problems.update(self._pins.problems.items())
         components = {part: _part(part, problems, self._remote(part)) for part in ("retrieval", "ranking", "fallback")}
         components["catalogue"] = self._live.component
+        components["statistics"] = self._statistics.component
         components["online_store"] = _away(self._store_problem)
         components["events"] = _away(self._events.problem)
         components["exposures"] = _exposures(self._exposures.healthy, self._exposures.counts())
@@ -407,12 +412,23 @@ class Runtime:
 
     async def _follow_catalogue(self) -> None:
         """What is more than a flag. Passes over the catalogue: on the compute thread they would hold requests up."""
-        if self._live.behind:
-            async with self._upkeep:
-                models = await asyncio.to_thread(self._live.rebuild)
-                funnel = await asyncio.to_thread(self._funnel.over, models)
-                self._models, self._funnel, self._overridden = models, funnel, Overridden(funnel)
-                self._live.adopt()
+        counted = await asyncio.to_thread(self._statistics.look)
+        if not (self._live.behind or counted) or time.monotonic() < self._follow_from:
+            return
+        async with self._upkeep:
+            began = time.monotonic()
+            self._models, self._funnel = await asyncio.to_thread(self._followed)
+            self._overridden = Overridden(self._funnel)
+            self._live.adopt()
+            ended = time.monotonic()
+            self._follow_from = ended + min(2 * (ended - began), FOLLOW_REST_S)
+
+    def _followed(self) -> tuple[Models, Funnel]:
+        models = self._live.rebuild() if self._live.behind else self._live.models
+        made = self._statistics.apply(models, *self._funnel.stages.items.snapshot)
+        if made is None:
+            return models, self._funnel.over(models)
+        return made.models, self._funnel.over(made.models, made.columns, made.moment_us)
 
     async def _refresh_items(self) -> None:
         """Fresh item features when there are any, and whether the store answers."""

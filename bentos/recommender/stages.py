@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,10 +54,11 @@ class Stages:
             fixed_clock=models.clock == "log_end",
         )
 
-    def over(self, models: Models) -> "Stages":
-        """Other models under the same rules, with the item features that are in use. On any thread."""
+    def over(self, models: Models, columns: Mapping[str, NDArray[np.float32]], columns_us: int) -> "Stages":
+        """Other models under the same rules, with the item features that are in use; `columns` over them, as of
+        `columns_us`. On any thread."""
         other = Stages(models, self.rules, self.config)
-        other.items = self.items.over(models.catalogue, models.now_us())
+        other.items = self.items.over(models.catalogue, models.now_us(), columns, columns_us)
         return other
 
     def under(self, rules: RulesDocument) -> "Stages":

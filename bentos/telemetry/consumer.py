@@ -54,6 +54,8 @@ class Pace:
     farewell_s: float = 0.5  # after the last client has said good-bye
     beat_s: float = 1.0  # between looks at the clock
     stay: bool = False  # under a supervisor: wait for the lock, and do not leave for want of clients
+    count_s: float = 30.0  # between files of item counts
+    count_idle_s: float = 600.0  # the same while no event comes: windows move on
     roll_s: float = 60.0  # between rolls, and between watermarks of an idle stream
     first_roll_s: float = 5.0  # what dead processes have left
     tell_limit: int = 1_000  # events told to another online store at a time
@@ -79,6 +81,7 @@ class Consumer:
             hold the features.
         log: default: `events.db`. Closed at the end, as `other` is.
         max_items: items that may be put live.
+        counts_items: have the counts of items laid down in a file, for the processes that serve.
     """
 
     home: Path
@@ -86,6 +89,7 @@ class Consumer:
     pace: Pace = field(default_factory=Pace)
     log: EventLog | None = None
     max_items: int = 100_000
+    counts_items: bool = False
     _waiting: list[_Waiting] = field(default_factory=list)
     _waiting_events: int = 0
     _waiting_bytes: int = 0
@@ -93,8 +97,10 @@ class Consumer:
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: set["asyncio.Task[None]"] = field(default_factory=set)
     _leave_at: float = 0.0
+    _uncounted: bool = True
     _teller: Teller | None = None
     _roller: asyncio.subprocess.Process | None = None
+    _counter: asyncio.subprocess.Process | None = None
 
     def __post_init__(self) -> None:
         self.catalogue = CatalogueIntake(self.home, self.max_items)
@@ -135,7 +141,7 @@ class Consumer:
                 for client in self._clients:
                     client.cancel()
                 await asyncio.gather(*self._clients, return_exceptions=True)
-                await self._end_roller()
+                await self._end_helpers()
                 store.close()
                 self.catalogue.close()
                 if self.other:
@@ -186,6 +192,7 @@ class Consumer:
             self._waiting_bytes += size
             self._arrived.set()
             reply = await waiting.answer
+            self._uncounted = True
             if self._teller and reply.problem is None:
                 await self._teller.told(self.pace.tell_wait_s)
         with contextlib.suppress(OSError):
@@ -229,6 +236,7 @@ class Consumer:
     async def _beat(self, store: EventLog, commits: ThreadPoolExecutor, lock_inode: int | None) -> None:
         loop = asyncio.get_running_loop()
         next_roll = loop.time() + self.pace.first_roll_s
+        next_count = next_look = loop.time()
         while True:
             await asyncio.sleep(min(self.pace.beat_s, self.pace.farewell_s))
             alone = not self._clients and loop.time() >= self._leave_at and not self.pace.stay
@@ -237,6 +245,14 @@ class Consumer:
                 return
             if self._teller:
                 self._teller.look()
+            if self.counts_items and loop.time() >= (next_count if self._uncounted else next_look):
+                # Where several machines share a store, its events may be another one's.
+                self._uncounted = self.other is not None
+                next_count, next_look = loop.time() + self.pace.count_s, loop.time() + self.pace.count_idle_s
+                try:
+                    await self._start_counter()
+                except OSError as error:
+                    _say(f"item counts: {error}")
             if loop.time() >= next_roll:
                 next_roll = loop.time() + self.pace.roll_s
                 try:
@@ -257,12 +273,17 @@ class Consumer:
             return
         self._roller = await asyncio.create_subprocess_exec(*_ROLL, str(self.home))
 
-    async def _end_roller(self) -> None:
-        """It may be stopped anywhere: whoever rolls next does its part again."""
-        if self._roller and self._roller.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._roller.terminate()
-            await self._roller.wait()
+    async def _start_counter(self) -> None:
+        if not (self._counter and self._counter.returncode is None):
+            self._counter = await asyncio.create_subprocess_exec(*_COUNT, str(self.home))
+
+    async def _end_helpers(self) -> None:
+        """They may be stopped anywhere: whoever comes next does their part again."""
+        for helper in (self._roller, self._counter):
+            if helper and helper.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    helper.terminate()
+                await helper.wait()
 
     def _homeless(self, lock_inode: int | None) -> bool:
         """Whether the home was deleted, or made anew, under this process."""
@@ -275,6 +296,7 @@ class Consumer:
 
 
 _ROLL = (sys.executable, "-m", "bentos.telemetry.roll", "--home")
+_COUNT = (sys.executable, "-m", "bentos.telemetry.item_counts", "--home")
 
 
 def _to_roll(home: Path) -> bool:
@@ -314,9 +336,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         consumer = Consumer(
             home,
             _other_store(settings),
-            Pace(stay=given.stay),
+            Pace(stay=given.stay, count_s=settings.item_counts_s),
             log=open_event_log(settings, home),
             max_items=settings.live_items,
+            counts_items=settings.online_store != "memory",
         )
         asyncio.run(consumer.run(os.fstat(lock).st_ino))
     except StreamRecError as error:

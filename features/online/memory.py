@@ -90,10 +90,11 @@ class MemoryStore:
         self._reach()
         first, last = window(now_us)
         week: dict[Key, Count] = {}
+        within = [hour for hour, _ in self._hours if first <= hour <= last]
         for (hour, key), count in self._hours.items():
             if first <= hour <= last:
                 week[key] = count.plus(week[key]) if key in week else count
-        return item_counts(now_us, self._decayed, week)
+        return item_counts(now_us, self._decayed, week, min(within, default=None))
 
     def forget_counts(self, now_us: int) -> None:
         self._reach()

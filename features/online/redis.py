@@ -191,6 +191,7 @@ class RedisStore:
         decayed: dict[Key, Decayed] = {}
         week: dict[Key, Count] = {}
         first, last = window(now_us)
+        since: int | None = None
         with self._reaching():
             for field, value in self._sync.hscan_iter(self._name("decayed"), count=_SCAN):
                 if (key := self._item_key(field)) and len(value) == _ACCUMULATOR.size:
@@ -200,10 +201,11 @@ class RedisStore:
                 for field, value in self._sync.hscan_iter(self._name(f"hours:{hour}"), count=_SCAN):
                     if key := self._item_key(field[:-2]):
                         counts.setdefault(key, {})[chr(field[-1])] = int(value)
+                since = hour if counts and since is None else since
                 for key, c in counts.items():
                     count = Count(c.get("n", 0), c.get("v", 0), c.get("s", 0))
                     week[key] = count.plus(week[key]) if key in week else count
-        return item_counts(now_us, decayed, week)
+        return item_counts(now_us, decayed, week, since)
 
     def forget_counts(self, now_us: int) -> None:
         """The accumulators; hours expire by themselves."""

@@ -124,10 +124,15 @@ def read_item_counts(connection: sqlite3.Connection, now_us: int, schema: str = 
         " WHERE hour BETWEEN ? AND ? GROUP BY item_id, event, grade",
         (first, last),
     )
+    (since,) = connection.execute(
+        f"SELECT min(hour) FROM {schema}.item_hours WHERE hour BETWEEN ? AND ?",  # noqa: S608
+        (first, last),
+    ).fetchone()
     return item_counts(
         now_us,
         {Key(*row[:3]): Decayed(*row[3:]) for row in decayed},
         {Key(*row[:3]): Count(*row[3:]) for row in week},
+        since,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.reference_world import NOW_US, item_id
@@ -15,10 +16,14 @@ from bentos.recommender.funnel import Funnel
 from bentos.recommender.live import LiveCatalogue
 from bentos.recommender.models import Models
 from bentos.recommender.rules import default_rules
+from bentos.recommender.statistics import Statistics
 from bentos.recommender.types import Query, Slate
+from bentos.telemetry.item_counts import counts_path, refresh
+from contracts.events import Event
 from contracts.live_items import ItemChange, ItemFacts
 from features.online.base import Interaction, PrecomputedList, UserState
 from features.online.memory import MemoryStore
+from features.ranking import ITEM_COLUMNS
 
 RUNGS = ("dcn", "logistic", "retrieval", "batch", "cached", "popularity")
 
@@ -30,12 +35,33 @@ class Process:
         self.store = MemoryStore()
         self.live = LiveCatalogue(home, models)
         self.funnel = Funnel(self.live.begin(), default_rules())
+        self.statistics = Statistics(home)
+        self.home = home
 
     def follow(self) -> None:
         self.live.look()
-        if self.live.behind:
-            self.funnel = self.funnel.over(self.live.rebuild())
+        if self.live.behind or self.statistics.look():
+            models = self.live.rebuild() if self.live.behind else self.live.models
+            made = self.statistics.apply(models, *self.funnel.stages.items.snapshot)
+            self.funnel = (
+                self.funnel.over(models)
+                if made is None
+                else self.funnel.over(made.models, made.columns, made.moment_us)
+            )
             self.live.adopt()
+
+    def happen(self, item: str, event: str, times: int, value: float | None = None) -> None:
+        """So many events with an item just now; the consumer has counted them."""
+        now = time.time_ns() // 1000
+        before = self.store.position("log")
+        sent = [Event(f"{before}-{n}", f"v{n}", item, event, now, now, value=value) for n in range(times)]
+        assert self.store.take_in("log", sent, after=before, to=f"{before}+")
+        refresh(self.home, self.store, time.time_ns() // 1000)
+
+    def feature(self, name: str, item: str) -> float:
+        """As the ranker reads it: counts in logarithms."""
+        block = self.funnel.stages.items.at(NOW_US).block
+        return float(block.dense[self.live.models.index.lookup(item), ITEM_COLUMNS.index(name)])
 
     def ask(self, rung: str, user: str = "u1", k: int = 20, **fields: Any) -> Slate:
         deadline = math.inf
@@ -249,3 +275,57 @@ def test_a_state_of_the_store_that_knows_the_new_item_in_a_published_list_shows_
     process.store.publish_lists("s2", {"u1": made})
     slate = process.funnel.lowest(process.query("u1", 5, math.inf), UserState("u1", precomputed=made), "a test")
     assert slate.item_ids[0] == "new"
+
+
+def test_a_new_item_that_is_liked_trends_and_its_statistics_are_the_rankers(
+    process: Process, store: CatalogueStore
+) -> None:
+    store.apply([put("new", "category 3")])
+    process.follow()
+    process.happen("new", "impression", 180)
+    process.happen("new", "click", 5_000)
+    process.follow()
+    slate = process.ask("dcn", user="u2", k=400)
+    assert "trending" in slate.sources[slate.item_ids.index("new")]
+    assert "content" in slate.sources[slate.item_ids.index("new")]
+    # 5,000 clicks just now, none before; a click for each impression, shrunk by 20 impressions at 2 %
+    assert process.feature("log_item_trending_score", "new") == pytest.approx(math.log(5_001), rel=1e-3)
+    assert process.feature("item_ctr_7d", "new") == pytest.approx((180 + 0.4) / 200, rel=1e-3)
+    store.apply([ItemChange("new", "flag", 1, flagged=True)])
+    process.live.look()
+    assert "new" not in process.ask("dcn", user="u2", k=400).item_ids
+
+
+def test_statistics_of_known_items_move_the_order_of_trending_and_content(
+    process: Process, models: Models, home: Path
+) -> None:
+    retrieval = models.retrieval
+    assert retrieval is not None
+    assert retrieval.trending is not None
+    catalogue = models.catalogue
+    item = catalogue.item_ids[int(np.where(catalogue.is_flagged, np.inf, retrieval.trending).argmin())]
+    before = process.feature("log_item_trending_score", item)
+    process.happen(item, "purchase", 9_000)
+    process.follow()
+    trending = process.funnel.models.retrieval
+    assert trending is not None
+    assert trending.trending is not None
+    assert process.funnel.models.catalogue.item_ids[int(trending.trending.argmax())] == item
+    assert trending.content_items is not None
+    row = models.index.lookup(item)
+    assert trending.content_items[row] > 0.9  # nearly all that its category has had this week
+    assert process.feature("log_item_trending_score", item) > before
+
+
+def test_counts_that_cannot_be_read_change_nothing_and_are_named(process: Process, home: Path) -> None:
+    process.happen("i5", "click", 3)
+    process.follow()
+    before = process.feature("log_item_trending_score", "i5")
+    counts_path(home).write_bytes(b"PK\x03\x04 and then nothing")
+    process.follow()
+    assert process.statistics.component.state == "degraded"
+    assert process.feature("log_item_trending_score", "i5") == before
+    process.happen("i5", "click", 3)
+    process.follow()
+    assert process.statistics.component.state == "healthy"
+    assert process.feature("log_item_trending_score", "i5") > before
