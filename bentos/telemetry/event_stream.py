@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from contracts.errors import Refused, Unreachable, UsageError
@@ -40,12 +40,13 @@ _WANTED = {
     "maxmemory-policy": "noeviction",
 }
 _TRIMS = 100  # of up to 10,000 entries each, in one call of `advance`
-_NEXT = {  # what an error of Redis begins with → what the operator does
-    "OOM": "raise `maxmemory` of this Redis, or lower event_log_days",
-    "MISCONF": "free disk space on the host of this Redis",
-    "READONLY": "point event_log at the primary",
-    "LOADING": "wait until this Redis has read its file",
+# An error of Redis → what the operator does.
+_NEXT: dict[type[RedisError], str] = {
+    OutOfMemoryError: "raise `maxmemory` of this Redis, or lower event_log_days",
+    ReadOnlyError: "point event_log at the primary",
+    BusyLoadingError: "wait until this Redis has read its file",
 }
+_DISK = "free disk space on the host of this Redis"
 
 # KEYS: stream, the days of the window, today's first; ARGV: seconds a day is kept, then digest, event, … → a string of
 # 1 for each event that is new and 0 for a repeat.
@@ -172,7 +173,12 @@ class RedisEventLog:
                 for e in chunk:
                     arguments += hashlib.blake2b(e.event_id.encode(), digest_size=16).digest(), _encode(e)
                 pipe.eval(_ADD, len(keys), *keys, *arguments)
-            flags = b"".join(pipe.execute())
+            # Errors as they are: the pipeline's own words would quote the script.
+            answers = pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            flags = b"".join(answers)
         counts, at = [], 0
         for batch in batches:
             accepted = flags.count(b"1", at, at + len(batch))
@@ -223,7 +229,9 @@ class RedisEventLog:
             yield
         except (RedisError, OSError, TimeoutError) as error:
             words = str(error)
-            next_command = next((c for word, c in _NEXT.items() if words.startswith(word)), ask_by_hand(self._url))
+            next_command = next((c for kind, c in _NEXT.items() if isinstance(error, kind)), ask_by_hand(self._url))
+            if "MISCONF" in words:
+                next_command = _DISK
             shown = without_secrets(self._url)
             raise Unreachable(f"the event log in Redis at {shown}: {words}", next_command=next_command) from error
 

@@ -21,6 +21,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 # A consumer that cannot start must not be tried in a tight loop: the pause doubles with each failure.
 _RESPAWN_S, _RESPAWN_MAX_S = 0.5, 15.0
 _POLL_S = 0.02
+# What a write says of a connection that has just gone: uvloop has a RuntimeError for it.
+_GONE = (OSError, RuntimeError)
 
 
 class EventsClient:
@@ -214,14 +216,18 @@ class _Connection:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         try:
-            self._writer.write(frame_of(Batch(number, list(events), list(items))))
-            await self._writer.drain()
+            try:
+                self._writer.write(frame_of(Batch(number, list(events), list(items))))
+                await self._writer.drain()
+            except _GONE as error:
+                self.alive = False
+                raise ConnectionResetError("the consumer has gone") from error
             return await answer
         finally:
             self._asked.pop(number, None)
 
     async def close(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_GONE):
             self._writer.write(frame_of(Batch(0, [])))
             await self._writer.drain()
         self._listening.cancel()

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
 from bentos.telemetry.consumer import Consumer, Pace
 from bentos.telemetry.event_log import read_events
@@ -128,6 +130,27 @@ def test_killed_under_load_every_answered_event_is_there_exactly_once(home: Path
         assert set(stored.values()) == {1}
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])
+def test_a_write_into_a_connection_that_has_just_gone_is_sent_again(
+    home: Path, loop: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    """The loop of the service has words of its own for it."""
+
+    async def main() -> None:
+        client = EventsClient(home, deadline_s=20)
+        assert await client.send([event("a")]) == (1, 0)
+        assert client._connection
+        client._connection._listening.cancel()  # who would have noticed
+        await asyncio.sleep(0)
+        client._connection._writer.transport.abort()
+        client._connection.alive = True
+        await asyncio.sleep(0.01)
+        assert await client.send([event("b")]) == (1, 0)
+        await client.close()
+
+    loop(main())
 
 
 def test_a_second_consumer_says_so_and_ends_well(home: Path) -> None:
