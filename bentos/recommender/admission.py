@@ -14,8 +14,8 @@ what is decided, so that deciding does not make it swing. While it lasts the que
 whatever the load: who gets `full` gets it in time, and the others get at once the best that is left, instead of all
 getting everything late (as CoDel has it: a burst may stand in the queue, a standing queue may not).
 
-Lists are answered on the event loop, so they are full when the loop is: when it comes to its requests late. Only then
-is one refused.
+Lists are answered on the event loop, so they are full when the loop is: when it comes late to whatever is due, tick
+after tick, and there is the load for it. Only then is one refused; one long pause of the machine is no reason.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ Computed = Literal["full", "simple_ranking"]
 Start = Literal["full", "simple_ranking", "lists"]
 FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
 LEARNING = 0.05  # weight of the newest service time
-RATE_S = 0.5  # time over which the rate of requests is averaged
-LAG_S = 0.3  # and that for the lag of the loop: one pause is no overload
+RATE_S = 0.3  # time over which the rate of requests is averaged
+LATENESS = 0.1  # weight of the newest tick of the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class AdmissionPolicy:
     while overloaded, no deep ranking for a user of whose features a smaller share is there. Refusing ends at half the
     lag at which it began."""
 
-    patience_s: float = 0.06
-    full_wait: float = 0.75
-    simple_wait: float = 1.5
+    patience_s: float = 0.04
+    full_wait: float = 0.5
+    simple_wait: float = 1.0
     begin: float = 1.3
     end: float = 0.7
     thin_below: float = 0.5
@@ -61,21 +61,22 @@ class Admission:
         self.overloaded = False
         self.refusing = False
 
-    def start(self, now: float, *, left_s: float, queued_s: float, lag_s: float) -> Start | None:
+    def start(self, now: float, *, left_s: float, queued_s: float) -> Start | None:
         """The rung to start at, None to refuse. What is let in counts as work from here on.
 
         Args:
             left_s: until the request's deadline. queued_s: work that really waits for the compute thread.
-            lag_s: how late the event loop came to this request.
         """
         policy, cost = self._policy, self._cost_s
         wait_s, full_s = self.wait_s(now, queued_s), cost["full"]
-        self._look(now, lag_s)
+        self._rate = self._rate * exp(-max(now - self._seen, 0.0) / RATE_S) + 1.0 / RATE_S
+        self._seen = max(now, self._seen)
         if wait_s > policy.patience_s or self.load > policy.begin:
             self.overloaded = True
         elif self.load < policy.end:
             self.overloaded = False
-        if self.refusing:
+        # A loop that is late without load was held up by something else: to refuse would not help it.
+        if self.refusing and self.load > 1.0:
             return None
         full_wait_s, simple_wait_s = policy.patience_s, policy.patience_s
         if self.overloaded:
@@ -89,6 +90,12 @@ class Admission:
         if start != "lists":
             self._wait_s += cost[start]
         return start
+
+    def tick(self, late_s: float) -> None:
+        """How late the event loop was for something that was due, asked some hundred times a second."""
+        self.lag_s += LATENESS * (late_s - self.lag_s)
+        limit = self._policy.refuse_lag_s
+        self.refusing = self.lag_s > (limit / 2 if self.refusing else limit)
 
     def thin(self, quality: float) -> bool:
         """True: the deep ranker is not worth its time for a user of whose features so small a share is there.
@@ -114,12 +121,3 @@ class Admission:
     def load(self) -> float:
         """Threads that it would take to rank all requests fully, as they came of late."""
         return self._rate * self._cost_s["full"]
-
-    def _look(self, now: float, lag_s: float) -> None:
-        """Each request is one more, and a look at the loop's lag; what was seen fades with the clock."""
-        gone_s = max(now - self._seen, 0.0)
-        self._seen = max(now, self._seen)
-        self._rate = self._rate * exp(-gone_s / RATE_S) + 1.0 / RATE_S
-        self.lag_s += (lag_s - self.lag_s) * (1.0 - exp(-max(gone_s, 1e-4) / LAG_S))
-        limit = self._policy.refuse_lag_s
-        self.refusing = self.lag_s > (limit / 2 if self.refusing else limit)

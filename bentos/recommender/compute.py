@@ -1,9 +1,13 @@
-"""One compute thread behind a bounded queue: native work runs in order, and a full queue is the load shedder."""
+"""One compute thread behind a bounded queue: native work runs in order, and a full queue is the load shedder.
+
+What has begun goes first: a request that comes here twice would else wait twice for all the others, and everybody would
+be half done before anybody is answered.
+"""
 
 import asyncio
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -27,12 +31,15 @@ class Compute:
         self.waiting = 0
         self.not_begun: Counter[str] = Counter()  # jobs that were skipped, as their caller had left
         self.job_s = 1e-3  # what a job takes, averaged over the last few dozen; written by the thread
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._begun: deque[Job] = deque()
+        self._new: deque[Job] = deque()
+        self._there: SimpleQueue[bool] = SimpleQueue()  # True for each job, False at the end
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
         self._thread.start()
 
-    async def __call__(self, work: Callable[[], T]) -> T:
-        """
+    async def __call__(self, work: Callable[[], T], *, begun: bool = False) -> T:
+        """`begun`: the request has been here before.
+
         Raises:
             Overloaded: the queue is full.
         """
@@ -41,16 +48,18 @@ class Compute:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self.waiting += 1
-        self._jobs.put((work, future, loop))
+        (self._begun if begun else self._new).append((work, future, loop))
+        self._there.put(True)
         return await future
 
     def close(self) -> None:
         """Let the queued work end, then the thread."""
-        self._jobs.put(None)
+        self._there.put(False)
         self._thread.join(timeout=5)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while self._there.get():
+            job = self._begun.popleft() if self._begun else self._new.popleft()
             work, future, loop = job
             result: Any = None
             error: BaseException | None = None

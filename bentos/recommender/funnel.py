@@ -130,11 +130,11 @@ class Funnel:
         finally:
             early.cancel()
         if self._remote_retrieval is None and self._remote_ranking is None and self._remote_fallback is None:
-            return await self._on_compute(lambda: self.stages.second_hop(flight, user))
+            return await self._on_compute(lambda: self.stages.second_hop(flight, user), begun=True)
         flight.add(await self._retrieve(self._names(query, needs_session=True), flight, user))
-        candidates, rows = await self._on_compute(lambda: self._with_rows(flight, user))
+        candidates, rows = await self._on_compute(lambda: self._with_rows(flight, user), begun=True)
         given = await self._remote_scores(rows, flight)
-        return await self._on_compute(lambda: self.stages.conclude(flight, user, candidates, rows, given))
+        return await self._on_compute(lambda: self.stages.conclude(flight, user, candidates, rows, given), begun=True)
 
     async def _read(self, flight: InFlight, store: UserReader) -> None:
         """One round trip. A store that is away or late costs the user's features, not the answer."""
@@ -206,10 +206,10 @@ class Funnel:
             names = tuple(name for name in SOURCES if (name in compose.NEED_SESSION) is needs_session)
         return tuple(name for name in names if name not in query.sources_off) if query.sources_off else names
 
-    async def _on_compute(self, work: Any) -> Any:
+    async def _on_compute(self, work: Any, *, begun: bool = False) -> Any:
         if self._compute is None:
             return work()
-        return await self._compute(work)
+        return await self._compute(work, begun=begun)
 
     def _with_rows(self, flight: InFlight, user: User) -> tuple[Candidates, NDArray[np.float32] | None]:
         candidates = self.stages.union(flight, user)

@@ -30,23 +30,17 @@ class Load:
         self._ceiling = ceiling
         self._tick: asyncio.TimerHandle | None = None
         self._due = math.inf  # of the next tick, perf_counter seconds
-        self._late_s = 0.0  # how late the last one was
 
     def watch(self) -> None:
         """Begin to measure how late the loop is; on the loop."""
         now = time.perf_counter()
-        self._late_s = max(now - self._due, 0.0)
+        self.admission.tick(max(now - self._due, 0.0))
         self._due = now + TICK_S
         self._tick = asyncio.get_running_loop().call_later(TICK_S, self.watch)
 
     def close(self) -> None:
         if self._tick is not None:
             self._tick.cancel()
-
-    @property
-    def lag_s(self) -> float:
-        """How late the loop was at its last tick, or how late the next one is already."""
-        return max(self._late_s, time.perf_counter() - self._due)
 
     @property
     def queued_s(self) -> float:
@@ -61,7 +55,7 @@ class Load:
         Raises:
             Overloaded: not even lists have room.
         """
-        start = self.admission.start(began, left_s=left_s, queued_s=self.queued_s, lag_s=self.lag_s)
+        start = self.admission.start(began, left_s=left_s, queued_s=self.queued_s)
         if start is None:
             raise Overloaded("requests come faster than even lists can be sent", retry_after_s=1)
         return start if self._ceiling == "full" else _lower(start, self._ceiling)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 HIDDEN = "…"
+SHORT = 8  # what is shorter than this is no secret, and taking it out would garble every line
 TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 NOISY = ("uvicorn", "faiss.loader", "bentoml.serve")
 
@@ -51,7 +52,7 @@ about: ContextVar[About | None] = ContextVar("about", default=None)
 class _Clean(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__(TEXT)
-        self._secrets = tuple(filter(None, secrets))
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= SHORT)
 
     def clean(self, text: str) -> str:
         for secret in self._secrets:

@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class Compute(Protocol):
-    """Runs a function on the one compute thread, in order.
+    """Runs a function on the one compute thread, in order; before others where its request has been there already.
 
     Raises:
         Overloaded: its queue is full.
     """
 
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+    def __call__(self, work: Callable[[], T], /, *, begun: bool = False) -> Awaitable[T]: ...
 
 
 class RemoteRetrieval(Protocol):

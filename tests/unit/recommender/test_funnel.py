@@ -43,11 +43,11 @@ class Store:
 
 
 @pytest.fixture
-def compute() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+def compute() -> Iterator[Any]:
     """One thread, in order."""
     pool = ThreadPoolExecutor(1)
 
-    async def run(work: Callable[[], T]) -> T:
+    async def run(work: Callable[[], T], *, begun: bool = False) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     yield run
@@ -171,7 +171,7 @@ def test_a_hanging_source_costs_the_rung_and_not_the_answer(models: Models, ask:
 
 
 def test_a_full_compute_queue_gives_a_lower_rung(models: Models, ask: Any) -> None:
-    async def full(work: Callable[[], Any]) -> Any:
+    async def full(work: Callable[[], Any], *, begun: bool = False) -> Any:
         raise Overloaded("64 wait")
 
     precomputed = PrecomputedList(("i8", "gone", "i4"), (0.9, 0.8, 0.7), "s1", "streamrec:1", NOW_US, "all")
@@ -433,7 +433,7 @@ def test_a_request_may_start_at_a_cheaper_ranker(
 
 
 def test_a_request_that_starts_at_the_lists_never_waits_for_the_compute_thread(models: Models, ask: Any) -> None:
-    async def never(work: Callable[[], Any]) -> Any:
+    async def never(work: Callable[[], Any], *, begun: bool = False) -> Any:
         raise AssertionError("asked for the compute thread")
 
     listed = PrecomputedList(("i8", "i4"), (0.9, 0.8), "s1", "streamrec:1", NOW_US, "all")

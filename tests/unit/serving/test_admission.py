@@ -14,8 +14,8 @@ ORDER = ["full", "simple_ranking", "lists", None]  # best to worst
 PLENTY = 10.0
 
 
-def start(admission, now, *, left_s=PLENTY, queued_s=0.0, lag_s=0.0):
-    return admission.start(now, left_s=left_s, queued_s=queued_s, lag_s=lag_s)
+def start(admission, now, *, left_s=PLENTY, queued_s=0.0):
+    return admission.start(now, left_s=left_s, queued_s=queued_s)
 
 
 def overloaded(now=0.0):
@@ -46,7 +46,7 @@ def test_a_burst_at_one_moment_is_not_let_in_past_the_patience():
 
 def test_while_it_is_overloaded_the_wait_says_which_rung():
     cost = Admission().cost_s("full")
-    waits = [0.0, 0.7 * cost, 1.0 * cost, 1.4 * cost, 1.6 * cost, 100 * cost]
+    waits = [0.0, 0.4 * cost, 0.6 * cost, 0.9 * cost, 1.1 * cost, 100 * cost]
     seen = [start(overloaded(), 0.0, queued_s=wait) for wait in waits]
     assert seen == ["full", "full", "simple_ranking", "simple_ranking", "lists", "lists"]
 
@@ -62,45 +62,61 @@ def test_load_about_the_limits_does_not_flap():
     assert sum(a != b for a, b in itertools.pairwise(states)) == 2
 
 
-@given(
-    now=st.floats(0, 1e6),
-    queued=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
-    lag=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
-    left=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
-)
-def test_more_load_or_less_time_never_gives_a_better_rung(now, queued, lag, left):
-    light = start(Admission(), now, queued_s=queued[0], lag_s=lag[0], left_s=left[1])
-    heavy = start(Admission(), now, queued_s=queued[1], lag_s=lag[1], left_s=left[0])
-    assert ORDER.index(heavy) >= ORDER.index(light)
+PAIR = st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted)
 
 
-@given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 1), st.floats(0, 0.049)), max_size=60))
+@given(now=st.floats(0, 1e6), before=st.booleans(), queued=PAIR, late=PAIR, left=PAIR)
+def test_more_load_or_less_time_never_gives_a_better_rung(now, before, queued, late, left):
+    light, heavy = (overloaded(now) if before else Admission() for _ in range(2))
+    for admission, late_s in ((light, late[0]), (heavy, late[1])):
+        for _ in range(20):
+            admission.tick(late_s)
+    better = start(light, now, queued_s=queued[0], left_s=left[1])
+    worse = start(heavy, now, queued_s=queued[1], left_s=left[0])
+    assert ORDER.index(worse) >= ORDER.index(better)
+
+
+LOOKS = st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 1), st.floats(0, 2)), max_size=60)
+
+
+@given(LOOKS)
 def test_none_is_refused_while_the_loop_keeps_up(looks):
     """Whatever waits for the thread: lists need only the loop."""
     admission, now = Admission(), 0.0
-    for gap, queued_s, lag_s in looks:
+    for gap, queued_s, late_s in looks:
         now += gap
-        assert start(admission, now, queued_s=queued_s, lag_s=lag_s, left_s=0.0) is not None
+        admission.tick(min(late_s, AdmissionPolicy().refuse_lag_s))
+        assert start(admission, now, queued_s=queued_s, left_s=0.0) is not None
 
 
-@given(st.lists(st.tuples(st.floats(0, 0.1), st.floats(0, 5), st.floats(0, 5)), max_size=60))
-def test_it_recovers_by_itself_whatever_came_before(past):
+@given(LOOKS)
+def test_it_recovers_by_itself_whatever_came_before(looks):
     admission, now = Admission(), 0.0
-    for gap, queued_s, lag_s in past:
+    for gap, queued_s, late_s in looks:
         now += gap
-        start(admission, now, queued_s=queued_s, lag_s=lag_s)
-    for _ in range(3):  # as many looks at an idle loop
-        now += 5.0
-        last = start(admission, now)
-    assert last == "full"
+        admission.tick(late_s)
+        start(admission, now, queued_s=queued_s)
+    for _ in range(100):
+        admission.tick(0.0)
+    assert start(admission, now + 5.0) == "full"
+
+
+def test_one_pause_of_the_machine_refuses_nobody_and_a_loop_that_stays_late_does():
+    admission = overloaded()
+    admission.tick(0.4)
+    assert start(admission, 0.0) is not None
+    for _ in range(10):
+        admission.tick(0.15)
+    assert start(admission, 0.0) is None
+    assert start(admission, 60.0) is not None  # still late, but hardly anybody asks: it is not the load
 
 
 def test_a_lag_that_swings_about_the_limit_does_not_flap():
     limit = AdmissionPolicy().refuse_lag_s
-    admission, refused = Admission(), []
+    admission, refused = overloaded(), []
     for i in range(400):
-        lag = limit * (1.05 if i % 2 else 0.9) if i > 200 else 2 * limit
-        refused.append(start(admission, i * 0.01, lag_s=lag) is None)
+        admission.tick(limit * (1.4 if i % 2 else 0.5) if i > 200 else 2 * limit)
+        refused.append(start(admission, 0.0) is None)
     assert sum(a != b for a, b in itertools.pairwise(refused)) == 1
 
 
@@ -151,13 +167,14 @@ def test_at_three_times_the_peak_all_are_answered_nobody_waits_long_and_the_serv
     rng = np.random.default_rng(5)
     queue = Queue(slow=slow)
     calm, _ = queue.run(0.5 / queue.full_s / slow, 20, rng)
-    assert set(calm) == {"full"}  # at half of its peak
+    assert calm.count("full") > 0.97 * len(calm)  # at half of its peak
     queue.run(3 / queue.full_s / slow, 0.5, rng)  # it takes that long to be told from a burst
     began = queue.now
     taken, waits = queue.run(3 / queue.full_s / slow, 20, rng)
     assert None not in taken
-    assert max(waits) <= 1.5 * queue.full_s + 1e-9
+    assert max(waits) <= AdmissionPolicy().simple_wait * queue.full_s + 1e-9
     work = slow * (taken.count("full") * queue.full_s + taken.count("simple_ranking") * queue.simple_s)
     assert work / (queue.now - began) > 0.9  # it sheds no more than it must
     queue.run(0.5 / queue.full_s / slow, 2, rng)
-    assert set(queue.run(0.5 / queue.full_s / slow, 20, rng)[0]) == {"full"}
+    after, _ = queue.run(0.5 / queue.full_s / slow, 20, rng)
+    assert after.count("full") > 0.97 * len(after)

@@ -71,3 +71,19 @@ def test_a_cancelled_job_that_has_not_begun_never_runs():
         compute.close()
 
     asyncio.run(main())
+
+
+def test_what_has_begun_goes_before_what_has_not():
+    async def main():
+        compute = Compute()
+        gate, ran = threading.Event(), []
+        jobs = [asyncio.ensure_future(compute(gate.wait))]
+        for name, begun in (("a new one", False), ("another", False), ("one that has begun", True)):
+            jobs.append(asyncio.ensure_future(compute(lambda name=name: ran.append(name), begun=begun)))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*jobs)
+        assert ran == ["one that has begun", "a new one", "another"]
+        compute.close()
+
+    asyncio.run(main())
