@@ -1,7 +1,7 @@
 """`streamrec bench`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from contracts.errors import UsageError
 from contracts.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True)
+STEPS = {"items": "sizes", "candidates": "counts", "clients": "counts"}
 
 Pairs = Annotated[int, typer.Option(min=1, help="Rounds; in each, everything that is compared runs once.")]
 Seconds = Annotated[float, typer.Option(min=0.5, help="Of each run.")]
@@ -37,6 +38,11 @@ def serve(
     extras: Annotated[
         bool, typer.Option(help="Also overload, the lowest rungs, start times and a second worker.")
     ] = True,
+    growth: Annotated[
+        Literal["items", "candidates", "clients"] | None,
+        typer.Option(help="Instead: a table of how the figures grow with one of these."),
+    ] = None,
+    steps: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Of --growth, by commas [default: all].")] = None,
     save: Save = None,
     as_json: Json = False,
 ) -> None:
@@ -52,9 +58,15 @@ def serve(
         raise UsageError(f"there is no peer {unknown[0]}; there are {', '.join(contestants.PEERS)}")
     plan = Plan(_cache(), names, pairs, seconds, clients, _size(users, items), extras)
     with err.status("the reference workload") as status:
-        document = run(plan, lambda text: status.update(text))
+        if growth is None:
+            document = run(plan, lambda text: status.update(text))
+        else:
+            from benchmarks.growth import GROWTHS
+
+            chosen = {} if steps is None else {STEPS[growth]: _numbers(steps)}
+            document = GROWTHS[growth](plan, lambda text: status.update(text), **chosen)
     _saved(document, save)
-    emit(document, as_json=as_json, human=lambda: _served(document))
+    emit(document, as_json=as_json, human=(lambda: _served(document)) if growth is None else None)
 
 
 @app.command("gateway")
@@ -100,6 +112,13 @@ def batch(
         document = run(_size(users, items), _cache(), min(count, users), processes)
     _saved(document, save)
     emit(document, as_json=as_json)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--steps takes whole numbers by commas, not {text!r}") from error
 
 
 def _served(document: dict[str, Any]) -> None:

@@ -31,18 +31,26 @@ def generator() -> str:
 
 
 def closed_loop(
-    url: str, *, clients: int, seconds: float, users: int, offset: int = 0, core: int | None = None
+    url: str,
+    *,
+    clients: int,
+    seconds: float,
+    users: int,
+    offset: int = 0,
+    deadline_ms: float | None = None,
+    core: int | None = None,
 ) -> dict[str, Any]:
     """One run: `rps`, `requests`, `p50_ms`, `p99_ms`, `failed`, `seconds`.
 
-    core: that of the generator.
+    deadline_ms: what each request says that it has; core: that of the generator.
     """
     if generator() == "own":
         command = [sys.executable, "-m", "benchmarks.load.closed_loop", url, "--clients", str(clients)]
         command += ["--seconds", str(seconds), "--users", str(users), "--offset", str(offset)]
+        command += [] if deadline_ms is None else ["--deadline-ms", str(deadline_ms)]
         return dict(json.loads(output(command, core)))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(lua(users, offset))
+        script.write(lua(users, offset, deadline_ms))
         script.flush()
         command = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "--latency"]
         return parsed(output([*command, "-s", script.name, url], core))
@@ -79,6 +87,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--users", type=int, default=50_000)
     parser.add_argument("--offset", type=int, default=0)
+    parser.add_argument("--deadline-ms", type=float)
     arguments = parser.parse_args()
     where = urlsplit(arguments.url)
     connections = Connections(where.hostname or "", where.port or 80, limit=arguments.clients, timeout_s=10.0)
@@ -87,7 +96,9 @@ def main() -> None:
     began = now = time.perf_counter()
     while now - began < arguments.seconds:
         while connections.busy < arguments.clients:
-            if not connections.send(request(arguments.offset + sent, arguments.users), time.perf_counter()):
+            n = arguments.offset + sent
+            asked = request(n, arguments.users, deadline_ms=arguments.deadline_ms)
+            if not connections.send(asked, time.perf_counter()):
                 break
             sent += 1
         for answer in connections.poll(0.005):

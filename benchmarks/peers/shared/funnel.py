@@ -21,7 +21,7 @@ import pyarrow as pa
 
 SOURCES = ("two_tower", "graph", "content", "trending")
 QUOTAS = {"two_tower": 200, "graph": 150, "content": 100, "trending": 50}
-REACH = {name: 4 * quota for name, quota in QUOTAS.items()}  # sources overlap
+DEPTH, LARGE_DEPTH, LARGE = 4.0, 1.5, 20_000  # sources overlap, in a large catalogue less
 TOTAL, SHORTLIST = 500, 50
 MARGIN = 64  # how much further an index is read, as some of its items may not be shown
 AGREEMENT, PROMOTED = 1.5, 1.2
@@ -150,9 +150,12 @@ class Users:
 class Retrieval:
     """Four sources and their union."""
 
-    def __init__(self, world, items):
+    def __init__(self, world, items, quotas=QUOTAS, total=TOTAL):
         folder = Path(world) / "retrieval"
         self.items = items
+        self.quotas, self.total = quotas, total
+        depth = LARGE_DEPTH if len(items.ids) > LARGE else DEPTH
+        self.reach = {name: round(depth * quota) for name, quota in quotas.items()}
         self.vocab = json.loads((folder / "vocab.json").read_text())["attributes"]
         self.tower = session(folder / "two_tower.onnx")
         faiss.omp_set_num_threads(1)
@@ -172,15 +175,15 @@ class Retrieval:
         blocked = self.items.not_shown.copy()
         blocked[user["seen"]] = True
         vector = self._vector(user, context)
-        found = {"two_tower": self._nearest(self.index, vector, blocked, REACH["two_tower"])}
+        found = {"two_tower": self._nearest(self.index, vector, blocked, self.reach["two_tower"])}
         if user["row"] >= 0:
             found["graph"] = self._graph(self.graph_users[user["row"]], blocked)
         share = self.content_users[user["row"]] if user["row"] >= 0 else self.content_prior
         scores = share[self.items.category] * self.content_items
         scores[blocked] = -np.inf
-        best = self._best(scores, REACH["content"])
+        best = self._best(scores, self.reach["content"])
         found["content"] = (best, scores[best])
-        allowed = np.flatnonzero(~blocked[self.trending])[: REACH["trending"]]
+        allowed = np.flatnonzero(~blocked[self.trending])[: self.reach["trending"]]
         found["trending"] = (self.trending[allowed], self.trending_scores[allowed])
         return {**self._merge(found), "vector": vector}
 
@@ -204,10 +207,10 @@ class Retrieval:
 
     def _graph(self, vector, blocked):
         if self.graph_index is not None:
-            return self._nearest(self.graph_index, vector, blocked, REACH["graph"])
+            return self._nearest(self.graph_index, vector, blocked, self.reach["graph"])
         scores = self.items.graph @ vector
         scores[blocked] = -np.inf
-        best = self._best(scores, REACH["graph"])
+        best = self._best(scores, self.reach["graph"])
         return best, scores[best]
 
     def _best(self, scores, n):
@@ -233,10 +236,10 @@ class Retrieval:
             low, high = scores.min(), scores.max()
             by_source[here, SOURCES.index(name)] = (scores - low) / (high - low) if high > low else 1.0
             brought[here, SOURCES.index(name)] = True
-            sure[here[: QUOTAS[name]]] = True
+            sure[here[: self.quotas[name]]] = True
         score = by_source.sum(axis=1)
         score[brought.sum(axis=1) >= 2] *= AGREEMENT
-        order = np.lexsort((-score, ~sure))[:TOTAL]
+        order = np.lexsort((-score, ~sure))[: self.total]
         order = order[np.lexsort((items[order], -score[order]))]
         return {
             "items": items[order].astype(np.int32),

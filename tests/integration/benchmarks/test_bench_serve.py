@@ -73,3 +73,13 @@ def test_batch_runs_over_the_same_world(tmp_path, monkeypatch):
     found = json.loads(done.stdout)
     assert found["users_per_s"] > 0
     assert found["runs"][0]["degradation"] == {"full": 20}
+
+
+def test_growth_of_candidates_is_a_table_beside_the_peers_funnel(tmp_path, monkeypatch):
+    monkeypatch.setenv("STREAMREC_HOME", str(tmp_path))
+    words = ["--users", "60", "--items", "400", "--pairs", "2", "--growth", "candidates", "--steps", "20,50", "--json"]
+    done = CliRunner().invoke(app, ["bench", "serve", *words])
+    assert done.exit_code == 0, done.output
+    steps = json.loads(done.stdout)["steps"]
+    assert [step["candidates"] for step in steps] == [20, 50]
+    assert all(step["ours_cpu_ms"] > 0 and step["peer_cpu_ms"] > 0 and step["ratio"]["n"] == 2 for step in steps)
