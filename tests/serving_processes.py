@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -72,6 +73,11 @@ class Served:
         response = self.client.post("/v1/recommendations", json=body)
         assert response.status_code == 200, response.text
         return response.json()
+
+    def counted(self, name: str) -> float:
+        """One sample of /metrics, by its name and labels without `streamrec_`; 0 where there is none."""
+        text = self.http.get("/metrics").text
+        return float(next(iter(re.findall(rf"^streamrec_{re.escape(name)} (\S+)$", text, re.MULTILINE)), 0.0))
 
     def ready(self) -> dict:
         """Over a new connection: any of several workers answers."""

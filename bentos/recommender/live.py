@@ -74,12 +74,17 @@ class LiveCatalogue:
         """
         with self._lock:
             self.behind = False
-            states = dict(self._states)
-        models = overlaid(self._base, states)
+            states, base = dict(self._states), self._base
+        models = overlaid(base, states)
         with self._lock:
-            set_flags(models.catalogue, self._base.catalogue.is_flagged, self._states.values())
+            set_flags(models.catalogue, base.catalogue.is_flagged, self._states.values())
             self._next = models
         return models
+
+    def rebase(self, base: Models) -> None:
+        """Put what is known over other models, in which more could be loaded: the next `rebuild` does."""
+        with self._lock:
+            self._base, self.behind = base, True
 
     def adopt(self) -> None:
         with self._lock:

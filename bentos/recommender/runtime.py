@@ -25,6 +25,7 @@ from bentos.recommender.funnel import Funnel
 from bentos.recommender.health import GAUGE, Change, Component, Phase, Readiness, best_rung, status, with_breakers
 from bentos.recommender.live import LiveCatalogue
 from bentos.recommender.load import Load
+from bentos.recommender.mending import Mending
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
 from bentos.recommender.reads.choose import user_reads
@@ -91,12 +92,21 @@ class Runtime:
     Everything here runs on one event loop; native work goes through `compute`.
     """
 
-    def __init__(self, settings: Settings, pins: Pinned, models: Models, remotes: Remotes | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pins: Pinned,
+        models: Models,
+        remotes: Remotes | None = None,
+        again: Callable[[], Models] | None = None,
+    ) -> None:
+        """again: loads the models once more, for parts of them that could not be loaded."""
         self.settings = settings
         self.metrics = Metrics()
         self.phase: Phase = "loading"
         self.bento = pins.bento
         self._pins = pins
+        self._mending = Mending(again, pins.folders.values()) if again else None
         self._live = LiveCatalogue(settings.home, models)
         self._models = self._live.begin()
         self._statistics = Statistics(settings.home)
@@ -146,6 +156,7 @@ class Runtime:
         self._tasks = [
             asyncio.create_task(self._forever(REFRESH_S, self._refresh)),
             asyncio.create_task(self._forever(LOOK_S, self._look)),
+            asyncio.create_task(self._forever(REFRESH_S, self._mend)),
             asyncio.create_task(self._forever(CATALOGUE_S, self._look_at_catalogue)),
             asyncio.create_task(self._forever(CATALOGUE_S, self._follow_catalogue)),
         ]
@@ -429,6 +440,14 @@ class Runtime:
         if made is None:
             return models, self._funnel.over(models)
         return made.models, self._funnel.over(made.models, made.columns, made.moment_us)
+
+    async def _mend(self) -> None:
+        """Take over parts whose files are there by now; `_follow_catalogue` then serves from them."""
+        if self._mending is not None and self._models.problems:
+            models = await asyncio.to_thread(self._mending.look, dict(self._models.problems))
+            if models is not None:
+                self._live.rebase(models)
+                self._snapshot = None  # it was read for fewer items, perhaps for none
 
     async def _refresh_items(self) -> None:
         """Fresh item features when there are any, and whether the store answers."""

@@ -9,8 +9,12 @@ Nothing raises across a process border: an exception's class does not survive it
 `status`, a source's reason stands in place of its result, and a ranker that cannot score answers NaN.
 """
 
+import asyncio
 import logging
 import os
+import signal
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +24,13 @@ from _bentoml_sdk import Service
 from bentoml._internal.context import server_context
 
 from bentos.recommender import device
-from bentos.recommender.assemble import load_models
+from bentos.recommender.assemble import PARTS, load_models
 from bentos.recommender.breaker import dependency
 from bentos.recommender.bundles import pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.entry import Entry
 from bentos.recommender.http import ASGIApp
+from bentos.recommender.mending import Mending
 from bentos.recommender.models import Models, RowScorer
 from bentos.recommender.retrieval import Retrieval as RetrievalStage
 from bentos.recommender.rules import default_rules
@@ -45,6 +50,8 @@ FOR_GOOD = {"max_requests": 10**9, "max_age": 1e9}
 QUIET: dict[str, Any] = {"metrics": {"enabled": False}, "logging": {"access": {"enabled": False}}}
 RUNNER: dict[str, Any] = {**QUIET, "runner_connection": FOR_GOOD, "traffic": {"timeout": 10}}
 BATCH_ROWS = 16_384  # about 32 requests of 500 candidates
+MEND_S = 3.0  # between two looks for parts that were missing
+LOST = 5  # failures in a row after which a GPU is taken for lost
 BATCH_LATENCY_MS = 2_000  # what waited longer is dropped; its caller has gone long before
 
 
@@ -69,10 +76,28 @@ def serving_settings() -> Settings:
     return settings.model_copy(update=paths)
 
 
-def _load(settings: Settings, parts: tuple[str, ...]) -> Models:
-    """All bundles, as what serves must fit together, but of them only `parts`; arrays are mapped, so that is cheap."""
-    pins = pinned(_service(Recommender).bento, settings.bundles)
-    return load_models(pins.folders, providers=device.providers(settings.device), parts=parts)
+class _Loaded:
+    """All bundles, as what serves must fit together, but of them only `parts`; arrays are mapped, so that is cheap.
+
+    given: loaded by somebody else, who sees to it.
+    """
+
+    def __init__(self, given: Models | None, parts: tuple[str, ...]) -> None:
+        settings = serving_settings()
+        pins = pinned(_service(Recommender).bento, settings.bundles)
+        load = partial(load_models, pins.folders, providers=device.providers(settings.device), parts=parts)
+        self.models = given or load()
+        self._mending = None if given else Mending(load, pins.folders.values())
+        self._looked = time.monotonic()
+
+    async def mended(self) -> bool:
+        """Whether parts that were missing are there now, in new models. Asked often, it looks every few seconds."""
+        if self._mending is None or time.monotonic() - self._looked < MEND_S:
+            return False
+        self._looked = time.monotonic()
+        better = await asyncio.to_thread(self._mending.look, self.models.problems)
+        self.models = better or self.models
+        return better is not None
 
 
 def _scores(scorer: RowScorer | None, rows: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
@@ -96,9 +121,11 @@ class Retrieval:
 
     def __init__(self, models: Models | None = None) -> None:
         _end_with_arbiter()
-        settings = serving_settings()
-        self.models = models or _load(settings, ("sources",))
-        self.stage = RetrievalStage(self.models, default_rules(), FunnelConfig(budgets=settings.budgets))
+        self.loaded = _Loaded(models, ("sources",))
+        self.stage = self._stage()
+
+    def _stage(self) -> RetrievalStage:
+        return RetrievalStage(self.loaded.models, default_rules(), FunnelConfig())
 
     @bentoml.api
     def retrieve(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +135,9 @@ class Retrieval:
 
     @bentoml.api
     async def status(self) -> dict[str, Any]:
-        return _status(self.models, "retrieval")
+        if await self.loaded.mended():
+            self.stage = await asyncio.to_thread(self._stage)
+        return _status(self.loaded.models, "retrieval")
 
 
 @bentoml.service(name="Ranking", **RUNNER)
@@ -117,20 +146,28 @@ class Ranking:
 
     def __init__(self, models: Models | None = None) -> None:
         _end_with_arbiter()
-        self.models = models or _load(serving_settings(), ("dcn",))
-        self.batches, self.rows, self.largest = 0, 0, 0
+        self.loaded = _Loaded(models, ("dcn",))
+        self.batches, self.rows, self.largest, self.failed = 0, 0, 0, 0
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
     def score(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         self.batches += 1
         self.rows += len(rows)
         self.largest = max(self.largest, len(rows))
-        return _scores(self.models.ranker, rows)
+        scores = _scores(self.loaded.models.ranker, rows)
+        self.failed = self.failed + 1 if np.isnan(scores).any() else 0
+        if self.failed >= LOST and self.loaded.models.provider == device.CUDA:
+            # A GPU that was lost does not come back to the process that lost it; until another one is there the light
+            # ranker answers.
+            log.critical("%s batches in a row failed on the GPU: this process ends, to be started again", self.failed)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return scores
 
     @bentoml.api
     async def status(self) -> dict[str, Any]:
+        await self.loaded.mended()
         counts = {"batches": self.batches, "rows": self.rows, "largest": self.largest}
-        return {**_status(self.models, "ranking"), **counts}
+        return {**_status(self.loaded.models, "ranking"), **counts}
 
 
 @bentoml.service(name="Fallback", **RUNNER)
@@ -139,15 +176,16 @@ class Fallback:
 
     def __init__(self, models: Models | None = None) -> None:
         _end_with_arbiter()
-        self.models = models or _load(serving_settings(), ("logistic",))
+        self.loaded = _Loaded(models, ("logistic",))
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
     def score(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        return _scores(self.models.light, rows)
+        return _scores(self.loaded.models.light, rows)
 
     @bentoml.api
     async def status(self) -> dict[str, Any]:
-        return _status(self.models, "fallback")
+        await self.loaded.mended()
+        return _status(self.loaded.models, "fallback")
 
 
 class EntryService(Service):
@@ -178,8 +216,10 @@ class Recommender:
         settings = serving_settings().model_copy(update={"topology": "distributed" if DISTRIBUTED else "colocated"})
         pins = pinned(_service(Recommender).bento, settings.bundles)
         remotes = None
+        parts = () if DISTRIBUTED else PARTS
+        load = partial(load_models, pins.folders, providers=device.providers(settings.device), parts=parts)
+        models = load()
         if DISTRIBUTED:
-            models = load_models(pins.folders, parts=())
             policy = dependency(settings.breaker_open_s)
             remotes = Remotes(
                 RemoteRetrieval("Retrieval", self.retrieval.to_async, policy),
@@ -187,11 +227,10 @@ class Recommender:
                 RemoteScorer("Fallback", self.fallback.to_async, policy),
             )
         else:
-            models = load_models(pins.folders, providers=device.providers(settings.device))
             self.retrieval = _service(Retrieval).inner(models)
             self.ranking = _service(Ranking).inner(models)
             self.fallback = _service(Fallback).inner(models)
-        self.runtime = _service(Recommender).runtime = Runtime(settings, pins, models, remotes)
+        self.runtime = _service(Recommender).runtime = Runtime(settings, pins, models, remotes, load)
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -59,6 +59,7 @@ class Stages:
         `columns_us`. On any thread."""
         other = Stages(models, self.rules, self.config)
         other.items = self.items.over(models.catalogue, models.now_us(), columns, columns_us)
+        other.breakers = self.breakers
         return other
 
     def under(self, rules: RulesDocument) -> "Stages":
