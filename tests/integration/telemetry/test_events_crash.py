@@ -158,7 +158,11 @@ def crash(
 ) -> dict[str, Any]:
     """Load and kills for so long, then the checks; what happened, in numbers."""
     settings = Settings(home=home, event_log=event_log, online_store=online_store)
-    env = {"STREAMREC_EVENT_LOG": event_log, "STREAMREC_ONLINE_STORE": online_store}
+    env = {
+        "STREAMREC_EVENT_LOG": event_log,
+        "STREAMREC_ONLINE_STORE": online_store,
+        "STREAMREC_BREAKER_OPEN_S": "0.5",  # half a minute of refusals after each kill would be little load
+    }
     with running(SERVE, home, world, **env) as served:
         load = Load(served.url, seed)
         killer = Killer(served, server, load)

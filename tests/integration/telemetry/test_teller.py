@@ -123,6 +123,22 @@ def test_two_tellers_of_one_log_count_each_event_once(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_store_that_comes_back_empty_is_told_everything_again(tmp_path: Path) -> None:
+    class Emptied(MemoryStore):
+        def empty(self) -> None:
+            self.__init__()  # type: ignore[misc]
+
+    store = Emptied()
+
+    async def body(client: EventsClient) -> None:
+        await client.send([event("a"), event("b")])
+        store.empty()
+        await client.send([event("c")])
+        await until(lambda: counted(store) == 3)
+
+    with_consumer(tmp_path, Consumer(tmp_path, store, pace=FAST), body)
+
+
 def test_upkeep_raises_the_watermark_of_an_idle_stream(tmp_path: Path) -> None:
     log, store = EventStore(tmp_path), MemoryStore()
 
