@@ -16,6 +16,7 @@ from bentos.recommender.http import (
     Receive,
     Scope,
     Send,
+    header,
     read_body,
     respond,
 )
@@ -49,7 +50,7 @@ async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtim
         raise HttpProblem(503, "nothing can be served now; /readyz says why", headers=RETRY_SOON) from error
     body = msgspec.json.encode(_response(answer, runtime.bento))
     await respond(send, 200, body, headers=[(b"x-request-id", answer.query.request_id.encode())])
-    runtime.record(answer)
+    runtime.record(answer, header(scope, b"traceparent") if runtime.tracing else None)
     return 200
 
 

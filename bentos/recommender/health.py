@@ -61,6 +61,9 @@ def best_rung(best: str, store: Component, stale_items: Sequence[str]) -> str:
     return "stale_features" if best == "full" and (store.state != "healthy" or stale_items) else best
 
 
+READY: dict[str, float] = {"ready": 1.0, "degraded": 0.5, "unavailable": 0.0}
+
+
 def status(phase: Phase, components: Mapping[str, Component]) -> Literal["ready", "degraded", "unavailable"]:
     """Degraded parts still serve; only a process that is loading, draining or without the last resort does not.
 

@@ -65,6 +65,9 @@ class Metrics:
         self.admitted = Counts(
             Counter("admissions", "Requests by the rung that they were let in at, or refused.", ("aim",), **named)
         )
+        self.ready = Gauge(
+            "ready", "1 ready, 0.5 degraded, 0 nothing can be served.", multiprocess_mode="livemin", **named
+        )
         self.rung = Gauge(
             "rung",
             "Rung of most answers: 0 full, 1 stale_features, 2 simple_ranking, 3 batch, 4 cached, 5 popularity.",

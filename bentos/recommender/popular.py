@@ -75,6 +75,7 @@ class Popular:
             stale=flight.stale,
             notes=(*flight.notes, *made.notes),
             stages_ms=flight.trace.stages_ms,
+            trace=flight.trace,
             used=flight.used or user.used,
         )
 

@@ -240,6 +240,7 @@ class Stages:
             stale=flight.stale,
             notes=tuple(flight.notes),
             stages_ms=flight.trace.stages_ms,
+            trace=flight.trace,
             debug=debug,
             used=flight.used or user.used,
         )

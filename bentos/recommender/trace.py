@@ -28,6 +28,11 @@ class Trace:
     def stages_ms(self) -> dict[str, float]:
         return {name: round(ended - began, 3) for name, (began, ended) in list(self.spans.items())}
 
+    def moments(self) -> list[tuple[str, tuple[float, float]]]:
+        """Name, began, ended of each stage, in `perf_counter` seconds."""
+        start = self._start
+        return [(name, (start + a / 1e3, start + b / 1e3)) for name, (a, b) in list(self.spans.items())]
+
     @property
     def elapsed_ms(self) -> float:
         return (time.perf_counter() - self._start) * 1e3

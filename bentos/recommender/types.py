@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.recommender.trace import Trace
 from contracts.exposures import FeatureUsed
 from contracts.serving import Aim, Degradation, RankedBy
 from features.online.base import UserState
@@ -123,4 +124,5 @@ class Slate:
     top: tuple[tuple[str, float], ...] = ()
     digest: str = ""
     used: tuple[FeatureUsed, ...] = ()
+    trace: Trace | None = None
     batch_age_s: float | None = None  # of the published list that this is, on the data set's clock

@@ -15,6 +15,7 @@ class Runtime:
 
     phase = "serving"
     bento = "streamrec:test"
+    tracing = None
     settings = Settings()
 
     def __init__(self, recommend=None):
