@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.reference_ranker import SMALL, RankerShape, reference_dcn, sample_rows
+from bentos.recommender.ann import EXACT_UP_TO
 from contracts.catalogue import Catalogue
 from contracts.ids import IdIndex
 from contracts.serving import EMBEDDING_DIM, HISTORY_LENGTH
@@ -22,12 +23,14 @@ from features.ranking import row_schema
 from features.registry import REGISTRY
 from registry.artifacts import Kind, catalogue_hash, seal
 from training.models.dcn_graph import plain_graph
+from training.nearest import build_index
 
 NOW_US = 1_700_000_000_000_000
 DAY_US = 86_400_000_000
 COUNTRIES = ("DE", "FR", "GB")
 DEVICES = ("ios", "android", "web")
 CALIBRATION_USERS = 16
+CHECKED_USERS = 128  # by which the recall of an index is measured
 
 
 def user_id(row: int) -> str:
@@ -70,7 +73,7 @@ def write_world(
     folders: dict[Kind, Path] = {kind: folder / kind for kind in ("retrieval", "ranking", "fallback")}
     for path in folders.values():
         path.mkdir(parents=True)
-    params = _retrieval(rng, folders["retrieval"], catalogue, users, graph_dim, seen_per_user)
+    params = _retrieval(rng, folders["retrieval"], catalogue, users, graph_dim, seen_per_user, seed)
     seal(folders["retrieval"], kind="retrieval", params=params, **fields)
     _ranking(folders["ranking"], folders["retrieval"], catalogue, ranker, seed)
     seal(folders["ranking"], kind="ranking", **fields)
@@ -101,7 +104,13 @@ def _catalogue(rng: np.random.Generator, n: int, categories: int, creators: int)
 
 
 def _retrieval(
-    rng: np.random.Generator, folder: Path, catalogue: Catalogue, users: int, graph_dim: int, seen_per_user: int
+    rng: np.random.Generator,
+    folder: Path,
+    catalogue: Catalogue,
+    users: int,
+    graph_dim: int,
+    seen_per_user: int,
+    seed: int,
 ) -> dict[str, object]:
     n, categories = len(catalogue), len(catalogue.categories)
     table = pa.table(
@@ -123,17 +132,23 @@ def _retrieval(
     catalogue.index.save(folder, "item")
     IdIndex.build([user_id(u) for u in range(users)]).save(folder, "user")
 
-    # Items of a category lie near one another, so that an approximate index has something to find.
+    # Items of a category lie near one another and users near a few categories: an index has something to find.
     centres = _unit(rng.standard_normal((categories, EMBEDDING_DIM)))
-    embeddings = _unit(0.7 * centres[catalogue.category] + 0.7 * _unit(rng.standard_normal((n, EMBEDDING_DIM))))
+    embeddings = _near(rng, centres, catalogue.category)
     np.save(folder / "item_embeddings.npy", embeddings)
-    faiss.write_index(nearest_index(embeddings), str(folder / "items.faiss"))
-    onnx.save(_two_tower(rng, embeddings, users, attributes), str(folder / "two_tower.onnx"))
-    graph_items = (0.3 * rng.standard_normal((n, graph_dim))).astype(np.float32)
+    tastes = _tastes(rng, centres, users)
+    onnx.save(_two_tower(rng, embeddings, tastes, attributes), str(folder / "two_tower.onnx"))
+    checked = rng.permutation(users)[:CHECKED_USERS]
+    sessions = embeddings[rng.integers(0, n, (len(checked), HISTORY_LENGTH))].mean(axis=1)
+    index, _ = build_index(embeddings, _unit(tastes[checked] + sessions), seed)
+    faiss.write_index(index, str(folder / "items.faiss"))
+    graph_centres = _unit(rng.standard_normal((categories, graph_dim)))
+    graph_items, graph_users = _near(rng, graph_centres, catalogue.category), _tastes(rng, graph_centres, users)
     np.save(folder / "graph_items.npy", graph_items)
-    np.save(folder / "graph_users.npy", (0.3 * rng.standard_normal((users, graph_dim))).astype(np.float32))
-    if n > 20_000:
-        faiss.write_index(nearest_index(graph_items), str(folder / "graph.faiss"))
+    np.save(folder / "graph_users.npy", graph_users)
+    if n > EXACT_UP_TO:
+        index, _ = build_index(graph_items, graph_users[checked], seed)
+        faiss.write_index(index, str(folder / "graph.faiss"))
     np.save(folder / "content_users.npy", rng.dirichlet(np.ones(categories), users).astype(np.float32))
     np.save(folder / "content_prior.npy", np.full(categories, 1 / categories, np.float32))
     np.save(folder / "content_items.npy", rng.random(n, dtype=np.float32))
@@ -160,28 +175,31 @@ def _retrieval(
     }
 
 
-def nearest_index(vectors: NDArray[np.float32]) -> faiss.Index:
-    """Flat up to 20,000 vectors, above it IVF with about √N lists."""
-    n, d = vectors.shape
-    if n <= 20_000:
-        index = faiss.IndexFlatIP(d)
-    else:
-        lists = 1 << int(np.log2(2 * np.sqrt(n)))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, lists, faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors[: 40 * lists])
-        index.nprobe = 32
-    index.add(vectors)
-    return index
+def _near(rng: np.random.Generator, centres: NDArray[np.float32], category: NDArray[np.int32]) -> NDArray[np.float32]:
+    """float32 [N, D], unit length: items around the centres of their categories."""
+    return _unit(0.7 * centres[category] + 0.7 * _unit(rng.standard_normal((len(category), centres.shape[1]))))
+
+
+def _tastes(rng: np.random.Generator, centres: NDArray[np.float32], users: int) -> NDArray[np.float32]:
+    """float32 [users, D], near unit length: what users are near to, one category more than another."""
+    first, second = rng.integers(0, len(centres), (2, users))
+    weight = rng.uniform(0.6, 0.9, (users, 1)).astype(np.float32)
+    noise = _unit(rng.standard_normal((users, centres.shape[1])))
+    return weight * centres[first] + (1 - weight) * centres[second] + 0.3 * noise
 
 
 def _two_tower(
-    rng: np.random.Generator, embeddings: NDArray[np.float32], users: int, attributes: dict[str, list[str]]
+    rng: np.random.Generator,
+    embeddings: NDArray[np.float32],
+    tastes: NDArray[np.float32],
+    attributes: dict[str, list[str]],
 ) -> onnx.ModelProto:
-    """Mean of the history's vectors (pads are zero) + a small vector a user and an attribute, unit length."""
-    sizes = [users + 1, *(len(values) for values in attributes.values())]
+    """The user's taste + the mean of the history's vectors (pads are zero) + a little by attribute, unit length."""
+    sizes = [len(tastes) + 1, *(len(values) for values in attributes.values())]
+    said = 0.02 * rng.standard_normal((sum(sizes[1:]), EMBEDDING_DIM))
     tables = {
         "items": np.concatenate([np.zeros((1, EMBEDDING_DIM), np.float32), embeddings]),
-        "who": (0.1 * rng.standard_normal((sum(sizes), EMBEDDING_DIM))).astype(np.float32),
+        "who": np.concatenate([np.zeros((1, EMBEDDING_DIM)), tastes, said]).astype(np.float32),  # row 0: unknown
         "starts": np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
         "axes": np.array([1], np.int64),
         "zero_hours": np.array(0.0, np.float32),

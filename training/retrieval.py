@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
@@ -17,18 +18,20 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from bentos.recommender.ann import EXACT_UP_TO
 from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
 from contracts.ids import IdIndex
 from contracts.serving import HISTORY_LENGTH
 from features.two_tower_inputs import padded_inputs
 from registry.artifacts import Bundle, catalogue_hash, open_bundle, seal
-from training.export import build_index, export_onnx
+from training.export import export_onnx
 from training.interactions import HOUR_US, Items, Log, read_items, read_log
 from training.models.content import ContentConfig, fit_content
-from training.models.lightgcn import LightGCNConfig, fit_lightgcn
+from training.models.lightgcn import LightGCNConfig, LightGCNModel, fit_lightgcn
 from training.models.trending import TrendingConfig, decayed_counts, fit_trending
 from training.models.two_tower import TwoTowerConfig, TwoTowerModel, fit_two_tower
+from training.nearest import build_index
 from training.progress import Progress, silent
 
 POPULARITY_WINDOWS_D = (1, 3, 7, 14, 60)  # half-lives of the static popularity columns
@@ -91,11 +94,10 @@ def fit_retrieval(
     np.save(part / "content_prior.npy", content.prior)
     np.save(part / "content_items.npy", content.items)
     graph = fit_lightgcn(positives, len(catalogue), retrieval.graph, seed, progress)
-    np.save(part / "graph_users.npy", graph.users)
-    np.save(part / "graph_items.npy", graph.items)
+    figures = _write_graph(part, graph, seed)
     towers = fit_two_tower(log, catalogue, items.titles, retrieval.two_tower, seed, progress)
     progress("export", 0, 1)
-    figures = _write_two_tower(part, towers, log, seed)
+    figures |= _write_two_tower(part, towers, log, seed)
     _write_seen(part, log)
     names = _write_item_features(part, items, log, item_features or {})
     np.save(part / "creator_exposure.npy", _creator_exposure(log, catalogue))
@@ -162,6 +164,19 @@ def _write_catalogue(folder: Path, items: Items, log: Log) -> None:
     np.save(folder / "user_attributes.npy", log.attributes)
 
 
+def _write_graph(folder: Path, graph: LightGCNModel, seed: int) -> dict[str, Any]:
+    """The vectors, and an index over the items where there are too many for exact search."""
+    np.save(folder / "graph_users.npy", graph.users)
+    np.save(folder / "graph_items.npy", graph.items)
+    if len(graph.items) <= EXACT_UP_TO:
+        return {}
+    placed = np.flatnonzero(graph.users.any(axis=1))  # to a user without a vector all items are as near
+    checked = np.random.default_rng(seed).permutation(placed)[:CHECKED_USERS]
+    index, report = build_index(graph.items, graph.users[checked], seed)
+    faiss.write_index(index, str(folder / "graph.faiss"))
+    return {"graph_index_recall@200": report.recall_at_200, "graph_index_nprobe": report.nprobe}
+
+
 def _write_two_tower(folder: Path, towers: TwoTowerModel, log: Log, seed: int) -> dict[str, Any]:
     """The user tower as ONNX, the item embeddings and their index, each checked on real users' last interactions."""
     draw = np.random.default_rng(seed)
@@ -175,7 +190,8 @@ def _write_two_tower(folder: Path, towers: TwoTowerModel, log: Log, seed: int) -
         samples = {name: np.repeat(value, 2, axis=0) for name, value in samples.items()}
     difference = export_onnx(towers.users, samples, "embedding", folder / "two_tower.onnx")
     np.save(folder / "item_embeddings.npy", towers.items)
-    report = build_index(towers.items, _embed(towers, samples), folder / "items.faiss", seed)
+    index, report = build_index(towers.items, _embed(towers, samples), seed)
+    faiss.write_index(index, str(folder / "items.faiss"))
     return {
         "onnx_max_difference": difference,
         "index": report.kind,

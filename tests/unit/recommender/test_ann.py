@@ -6,7 +6,6 @@ import faiss
 import numpy as np
 import pytest
 
-from benchmarks.reference_world import nearest_index
 from bentos.recommender.ann import NearestItems
 
 RNG = np.random.default_rng(5)
@@ -16,7 +15,8 @@ VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
 
 @functools.cache
 def indexes() -> dict[str, faiss.Index]:
-    flat = nearest_index(VECTORS)
+    flat = faiss.IndexFlatIP(16)
+    flat.add(VECTORS)
     ivf = faiss.IndexIVFFlat(faiss.IndexFlatIP(16), 16, 16, faiss.METRIC_INNER_PRODUCT)
     ivf.train(VECTORS)
     ivf.add(VECTORS)
