@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bentos.recommender import compose
 from bentos.recommender.compose import FunnelConfig
+from bentos.recommender.following import brought_within
 from bentos.recommender.inflight import InFlight, NotBegun
 from bentos.recommender.ladder import Ladder
 from bentos.recommender.lists import Lists
@@ -160,7 +161,8 @@ class Funnel:
             )
         began = time.perf_counter()
         try:
-            return dict(await self._remote_retrieval.retrieve(names, query, user, plan))
+            brought = dict(await self._remote_retrieval.retrieve(names, query, user, plan))
+            return brought_within(brought, len(self.models.catalogue))
         except Exception as error:
             return dict.fromkeys(names, f"retrieval runner: {error!r}")
         finally:

@@ -443,8 +443,8 @@ class Runtime:
 
     async def _follow_catalogue(self) -> None:
         """What is more than a flag. Passes over the catalogue: on the compute thread they would hold requests up."""
-        counted = await asyncio.to_thread(self._statistics.look)
-        if not (self._live.behind or counted) or time.monotonic() < self._follow_from:
+        await asyncio.to_thread(self._statistics.look)
+        if not (self._live.behind or self._statistics.behind) or time.monotonic() < self._follow_from:
             return
         async with self._upkeep:
             began = time.monotonic()

@@ -29,10 +29,10 @@ from bentos.recommender.breaker import dependency
 from bentos.recommender.bundles import pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.entry import Entry
+from bentos.recommender.following import FollowingRetrieval
 from bentos.recommender.http import ASGIApp
 from bentos.recommender.mending import Mending
 from bentos.recommender.models import Models, RowScorer
-from bentos.recommender.retrieval import Retrieval as RetrievalStage
 from bentos.recommender.rules import default_rules
 from bentos.recommender.runtime import Remotes, Runtime
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer, pack_results, unpack
@@ -122,21 +122,21 @@ class Retrieval:
     def __init__(self, models: Models | None = None) -> None:
         _end_with_arbiter()
         self.loaded = _Loaded(models, ("sources",))
-        self.stage = self._stage()
-
-    def _stage(self) -> RetrievalStage:
-        return RetrievalStage(self.loaded.models, default_rules(), FunnelConfig())
+        home = serving_settings().home
+        self.stage = FollowingRetrieval(home, self.loaded.models, default_rules(), FunnelConfig())
+        if models is None:  # a process of its own
+            self.stage.start()
 
     @bentoml.api
     def retrieve(self, payload: dict[str, Any]) -> dict[str, Any]:
         """`wire.pack` in, `wire.pack_results` out."""
         sources, query, user, limits = unpack(payload)
-        return pack_results(self.stage.retrieve(sources, query, user, limits=limits))
+        return pack_results(self.stage.retrieve(sources, query, user, limits))
 
     @bentoml.api
     async def status(self) -> dict[str, Any]:
         if await self.loaded.mended():
-            self.stage = await asyncio.to_thread(self._stage)
+            self.stage.rebase(self.loaded.models)
         return _status(self.loaded.models, "retrieval")
 
 

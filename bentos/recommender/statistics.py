@@ -37,6 +37,7 @@ class Statistics:
     """One thread at a time."""
 
     def __init__(self, home: Path) -> None:
+        self.behind = False  # there are counts that were not applied
         self._home = home
         self._stamp: tuple[int, int] | None = None
         self._counts: ItemCounts | None = None
@@ -46,21 +47,21 @@ class Statistics:
     def component(self) -> Component:
         return Component("degraded", self._problem) if self._problem else Component("healthy")
 
-    def look(self) -> bool:
-        """Whether there are newer counts than those last applied; a file that cannot be read changes nothing."""
+    def look(self) -> None:
+        """Take in newer counts; a file that cannot be read changes nothing."""
         try:
             found = counts_path(self._home).stat()
             stamp = (found.st_ino, found.st_mtime_ns)
             if stamp == self._stamp:
-                return False
+                return
             self._stamp = stamp
             self._counts = read_counts(self._home)
         except FileNotFoundError:
-            return False
+            return
         except (StreamRecError, OSError) as error:
             self._problem = str(error)
-            return False
-        return self._counts is not None
+            return
+        self.behind = self._counts is not None
 
     def apply(
         self, models: Models, base: Mapping[str, NDArray[np.float32]], stamps_us: Mapping[str, int]
@@ -69,6 +70,7 @@ class Statistics:
 
         base, stamps_us: item features of the snapshot, for the rows that it knows, and their moments.
         """
+        self.behind = False
         counts, retrieval = self._counts, models.retrieval
         if counts is None or retrieval is None or retrieval.meaning is None:
             return None

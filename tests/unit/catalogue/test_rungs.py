@@ -40,7 +40,8 @@ class Process:
 
     def follow(self) -> None:
         self.live.look()
-        if self.live.behind or self.statistics.look():
+        self.statistics.look()
+        if self.live.behind or self.statistics.behind:
             models = self.live.rebuild() if self.live.behind else self.live.models
             made = self.statistics.apply(models, *self.funnel.stages.items.snapshot)
             self.funnel = (
