@@ -24,16 +24,17 @@ LOGIT_MEAN, LOGIT_DEVIATION = -2.0, 1.5
 
 @dataclass(frozen=True, slots=True)
 class RankerShape:
-    """embeddings: widths by categorical column."""
+    """embeddings: widths by categorical column. users: whose rows it is standardised, calibrated and checked on."""
 
     cross_layers: int
     hidden: Sequence[int]
     embeddings: Mapping[str, int]
+    users: int = 8
 
 
 SMALL = RankerShape(2, (32,), {"category": 4, "creator": 4, "country": 2, "device": 2})
 # 50 dense columns + 270 = 320 wide, the size that the reference workload names.
-REFERENCE = RankerShape(3, (512, 256, 128), {"category": 96, "creator": 128, "country": 38, "device": 8})
+REFERENCE = RankerShape(3, (512, 256, 128), {"category": 68, "creator": 68, "country": 67, "device": 67}, users=64)
 
 
 def reference_dcn(shape: RankerShape, schema: RowSchema, rows: NDArray[np.float32], seed: int) -> DcnWeights:

@@ -22,6 +22,7 @@ from contracts.serving import EMBEDDING_DIM, HISTORY_LENGTH
 from features.ranking import row_schema
 from features.registry import REGISTRY
 from registry.artifacts import Kind, catalogue_hash, seal
+from training.models.dcn_fast import write_fast
 from training.models.dcn_graph import plain_graph
 from training.nearest import build_index
 
@@ -29,7 +30,6 @@ NOW_US = 1_700_000_000_000_000
 DAY_US = 86_400_000_000
 COUNTRIES = ("DE", "FR", "GB")
 DEVICES = ("ios", "android", "web")
-CALIBRATION_USERS = 16
 CHECKED_USERS = 128  # by which the recall of an index is measured
 
 
@@ -75,8 +75,8 @@ def write_world(
         path.mkdir(parents=True)
     params = _retrieval(rng, folders["retrieval"], catalogue, users, graph_dim, seen_per_user, seed)
     seal(folders["retrieval"], kind="retrieval", params=params, **fields)
-    _ranking(folders["ranking"], folders["retrieval"], catalogue, ranker, seed)
-    seal(folders["ranking"], kind="ranking", **fields)
+    params = _ranking(folders["ranking"], folders["retrieval"], catalogue, ranker, seed)
+    seal(folders["ranking"], kind="ranking", params=params, **fields)
     _fallback(rng, folders["fallback"], catalogue)
     seal(folders["fallback"], kind="fallback", **fields)
     return folders
@@ -225,12 +225,15 @@ def _two_tower(
     return _model("two_tower", nodes, inputs, outputs, tables)
 
 
-def _ranking(folder: Path, retrieval: Path, catalogue: Catalogue, shape: RankerShape, seed: int) -> None:
+def _ranking(folder: Path, retrieval: Path, catalogue: Catalogue, shape: RankerShape, seed: int) -> dict[str, object]:
     """A DCN-V2 with seeded weights: the shape of a ranker's work, not its wisdom."""
     schema = row_schema(catalogue)
     (folder / "schema.json").write_bytes(msgspec.json.encode(schema))
-    weights = reference_dcn(shape, schema, sample_rows(retrieval, CALIBRATION_USERS, seed), seed)
+    rows = sample_rows(retrieval, shape.users, seed)
+    weights = reference_dcn(shape, schema, rows, seed)
     onnx.save(plain_graph(weights), str(folder / "dcn.onnx"))
+    choice = write_fast(folder, weights, rows)
+    return {} if choice is None else {"fast": choice.params}
 
 
 def _fallback(rng: np.random.Generator, folder: Path, catalogue: Catalogue) -> None:

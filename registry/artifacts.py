@@ -26,6 +26,8 @@ retrieval
     creator_exposure.npy     float32 [number of creators], share of impressions or interactions
 ranking
     dcn.onnx                 rows float32 [R, F] → score float32 [R], calibrated probability
+    dcn_fast.onnx            the same model for CPUs, rows float32 [R, F], user float32 [1 or R, F] → score float32 [R]:
+                             folded, in float32 or int8 as manifest.params["fast"] says; older bundles have none
     schema.json              the ordered columns of a row: features/ranking.py
 fallback
     logistic.npz             mean, scale, weights float32 [F], bias: the light ranker over the same rows
@@ -51,6 +53,7 @@ Kind = Literal["retrieval", "ranking", "fallback"]
 KINDS: tuple[Kind, ...] = ("retrieval", "ranking", "fallback")
 MANIFEST = "manifest.json"
 BUNDLE_SCHEMA = 1
+FAST_RANKER = "dcn_fast.onnx"
 
 
 def model_name(kind: Kind) -> str:

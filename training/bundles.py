@@ -14,7 +14,8 @@ from features.ranking import RowSchema
 from registry.artifacts import Bundle, seal
 from training.baselines import recency
 from training.interactions import Log
-from training.models.dcn_v2 import DcnV2, export_dcn
+from training.models.dcn_fast import write_fast
+from training.models.dcn_v2 import DcnV2, export_dcn, weights_of
 from training.models.logistic import Logistic
 
 LIST_LENGTH = 1000
@@ -60,12 +61,22 @@ def write_fallback(
     return _publish(part, out, kind="fallback", **sealed)
 
 
-def write_ranking(out: Path, model: DcnV2, schema: RowSchema, **sealed: Any) -> tuple[Bundle, float]:
-    """Write the ranking bundle `out`; also the largest difference between the exported graph and PyTorch."""
+def write_ranking(
+    out: Path, model: DcnV2, schema: RowSchema, rows: NDArray[np.float32], **sealed: Any
+) -> tuple[Bundle, float]:
+    """Write the ranking bundle `out`; also the largest difference between the exported graph and PyTorch.
+
+    rows: float32 [R, F], some of those that the ranker learned from, one user after another.
+
+    Raises:
+        ArtifactError: a graph gives other scores than the model that it was made from.
+    """
     part = _fresh(out)
     difference = export_dcn(model, part / "dcn.onnx")
+    choice = write_fast(part, weights_of(model), rows)
     (part / "schema.json").write_bytes(msgspec.json.encode(schema))
-    return _publish(part, out, kind="ranking", **sealed), difference
+    params = {**sealed.pop("params", {}), **({} if choice is None else {"fast": choice.params})}
+    return _publish(part, out, kind="ranking", params=params, **sealed), difference
 
 
 def _fresh(out: Path) -> Path:

@@ -237,7 +237,7 @@ def write_bundles(
         "log_end_us": retrieval.manifest.log_end_us,
         "params": dict(rankers.figures),
     }
-    ranking, difference = write_ranking(folder / "ranking", rankers.dcn, rankers.schema, **sealed)
+    ranking, difference = write_ranking(folder / "ranking", rankers.dcn, rankers.schema, rankers.sample, **sealed)
     fallback = write_fallback(folder / "fallback", rankers.logistic, rankers.schema, log, items.catalogue, **sealed)
     return {"retrieval": retrieval, "ranking": ranking, "fallback": fallback}, difference
 

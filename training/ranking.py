@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.recommender.assemble import load_models
@@ -29,6 +30,7 @@ from training.models.logistic import Logistic, fit_logistic
 from training.progress import Progress, silent
 
 CONTEXT_COLUMNS = ("country", "device")
+SAMPLED_USERS = 64
 
 # (until_us, folder) → retrieval bundle fitted on events before until_us
 Fit = Callable[[int, Path], Bundle]
@@ -47,9 +49,12 @@ class RankingConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rankers:
+    """sample: float32 [R, F], rows of some of the users that were learned from, to calibrate and check a graph on."""
+
     schema: RowSchema
     dcn: DcnV2
     logistic: Logistic
+    sample: NDArray[np.float32]
     figures: Mapping[str, float]
     warnings: tuple[str, ...]
 
@@ -176,4 +181,5 @@ def fit_rankers(
         "ranker_users": float(data.n_users),
         "ranker_positives": float(data.labels.sum()),
     }
-    return Rankers(schema, network, light, figures, tuple(warnings))
+    sample = data.take(np.sort(order[:SAMPLED_USERS])).rows
+    return Rankers(schema, network, light, sample, figures, tuple(warnings))

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from bentos.recommender.ann import NearestItems
 from bentos.recommender.catalogue import catalogue_of_ids, open_catalogue
+from bentos.recommender.device import CPU
 from bentos.recommender.models import FallbackModels, Models, RetrievalModels, RowScorer
 from bentos.recommender.onnx_session import open_session
-from bentos.recommender.rankers.dcn import OnnxRanker
+from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
 from bentos.recommender.rankers.logistic import LogisticRanker
 from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
@@ -23,7 +24,7 @@ from contracts.serving import EMBEDDING_DIM
 from features.ranking import RowSchema, row_schema
 from features.streaming import IMPRESSION
 from features.two_tower_inputs import AttributeVocab
-from registry.artifacts import Bundle, Kind, Manifest, open_bundle, verify
+from registry.artifacts import FAST_RANKER, Bundle, Kind, Manifest, open_bundle, verify
 
 T = TypeVar("T")
 Problems = dict[str, str]
@@ -75,7 +76,7 @@ def load_models(
     if models is not None:
         fits = catalogue
         if ranking is not None:
-            opened = _attempt("ranking", problems, lambda: _ranker(ranking, fits, threads, providers))
+            opened = _attempt("ranking", problems, lambda: _ranker(ranking, fits, problems, threads, providers))
             if opened is not None:
                 ranker, provider = opened
         if fallback is not None and "logistic" in parts:
@@ -210,13 +211,27 @@ def _rows(rows: NDArray[np.int32], n: int) -> NDArray[np.int32]:
     return rows
 
 
-def _ranker(bundle: Bundle, catalogue: Catalogue, threads: int, providers: Sequence[str]) -> tuple[RowScorer, str]:
-    problems = verify(bundle)  # small files: a ranker that scores nonsense is worse than none
-    if problems:
-        raise ArtifactError(f"ranking bundle {bundle.folder}: " + "; ".join(problems))
+def _ranker(
+    bundle: Bundle, catalogue: Catalogue, problems: Problems, threads: int, providers: Sequence[str]
+) -> tuple[RowScorer, str]:
+    """The fast graph on a CPU, the plain one elsewhere, for bundles that have no other, and when that is torn."""
+    wrong = verify(bundle)  # small files: a ranker that scores nonsense is worse than none
+    of_fast = [problem for problem in wrong if problem.startswith(FAST_RANKER + " ")]
+    if len(wrong) > len(of_fast):
+        raise ArtifactError(f"ranking bundle {bundle.folder}: " + "; ".join(wrong))
     _check_schema(bundle, catalogue)
+    if FAST_RANKER in bundle.manifest.files and providers[0] == CPU:
+        fast = _attempt("ranking.fast", problems, lambda: _fast_ranker(bundle, of_fast, threads))
+        if fast is not None:
+            return fast, CPU
     session = open_session(bundle.path("dcn.onnx"), threads=threads, providers=providers)
     return OnnxRanker(session), str(session.get_providers()[0])
+
+
+def _fast_ranker(bundle: Bundle, wrong: Sequence[str], threads: int) -> FoldedRanker:
+    if wrong:
+        raise ArtifactError(f"ranking bundle {bundle.folder}: " + "; ".join(wrong))
+    return FoldedRanker(open_session(bundle.path(FAST_RANKER), threads=threads))
 
 
 def _light(bundle: Bundle, catalogue: Catalogue) -> RowScorer:

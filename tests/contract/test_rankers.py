@@ -1,6 +1,7 @@
 """Every scorer keeps the same promises; the chain of them keeps its own."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +14,33 @@ from bentos.recommender.assemble import load_models
 from bentos.recommender.compose import scorers
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.models import Models
+from bentos.recommender.onnx_session import open_session
 from bentos.recommender.rankers.base import Scorer
+from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
 from bentos.recommender.rankers.logistic import LogisticRanker
+from bentos.recommender.rankers.rows import RowRanker
 from bentos.recommender.ranking import rank
 from bentos.recommender.types import Candidates, Query
 from features.online.base import UserState
+from registry.artifacts import Kind
 
 NAMES = ("dcn", "logistic", "retrieval")
+PLAIN = "dcn, layer by layer"  # what a GPU runs, and a bundle without the fast graph
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    return load_models(write_world(tmp_path_factory.mktemp("world"), users=20, items=200))
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Kind, Path]:
+    return write_world(tmp_path_factory.mktemp("world"), users=20, items=200)
+
+
+@pytest.fixture(scope="module")
+def models(folders: Mapping[Kind, Path]) -> Models:
+    return load_models(folders)
+
+
+@pytest.fixture(scope="module")
+def plain(folders: Mapping[Kind, Path]) -> Scorer:
+    return RowRanker("dcn", OnnxRanker(open_session(folders["ranking"] / "dcn.onnx")))
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +51,17 @@ def asked(models: Models) -> tuple[Candidates, NDArray[np.float32]]:
     return candidates, funnel.rows(query, user, candidates)
 
 
-@pytest.fixture(params=NAMES)
-def scorer(request: pytest.FixtureRequest, models: Models) -> Scorer:
-    return next(s for s in scorers(models) if s.name == request.param)
+@pytest.fixture(params=[*NAMES, PLAIN])
+def scorer(request: pytest.FixtureRequest, models: Models, plain: Scorer) -> Scorer:
+    return plain if request.param == PLAIN else next(s for s in scorers(models) if s.name == request.param)
+
+
+def test_the_fast_graph_that_serves_gives_the_scores_of_the_plain_one(
+    models: Models, plain: Scorer, asked: tuple[Candidates, NDArray[np.float32]]
+) -> None:
+    candidates, rows = asked
+    assert isinstance(models.ranker, FoldedRanker)
+    assert np.abs(models.ranker.score(rows) - plain.score(candidates, lambda: rows)).max() < 1e-5
 
 
 def test_every_scorer_is_in_the_chain_best_first(models: Models) -> None:

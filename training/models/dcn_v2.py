@@ -19,6 +19,7 @@ from features.ranking import CLOCK_COLUMNS, RowSchema
 from training.determinism import deterministic
 from training.evaluation import metrics
 from training.export import export_onnx
+from training.models.dcn_weights import DcnWeights, Layer
 from training.progress import Progress, silent
 
 CLIP = 6.0  # standard deviations: no outlier of a new day may leave the range that was learnt
@@ -291,6 +292,27 @@ def platt(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -
             break
     # A slope that is not positive would turn the order round: then only the base rate is kept.
     return (slope, offset) if slope > 1e-3 else (1e-3, base - 1e-3 * float(x.mean()))
+
+
+def weights_of(model: DcnV2) -> DcnWeights:
+    """The fitted model as plain arrays."""
+
+    def layer(linear: nn.Linear) -> Layer:
+        return linear.weight.detach().numpy().T.copy(), linear.bias.detach().numpy().copy()
+
+    slope, offset = model.calibration.tolist()
+    return DcnWeights(
+        mean=model.mean.numpy().copy(),
+        scale=model.scale.numpy().copy(),
+        clip=CLIP,
+        tables=[t.weight.detach().numpy().copy() for t in model.embeddings if isinstance(t, nn.Embedding)],
+        cross=[layer(cross.linear) for cross in model.cross if isinstance(cross, Cross)],
+        deep=[layer(part) for part in model.deep if isinstance(part, nn.Linear)],
+        out=model.out.weight.detach().numpy()[0].copy(),
+        out_bias=float(model.out.bias.item()),
+        slope=slope,
+        offset=offset,
+    )
 
 
 def export_dcn(model: DcnV2, path: Path) -> float:

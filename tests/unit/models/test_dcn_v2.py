@@ -7,8 +7,12 @@ import onnxruntime
 import pytest
 import torch
 
+from bentos.recommender.onnx_session import open_session
+from bentos.recommender.rankers.dcn import FoldedRanker
 from features.ranking import RowSchema, row_schema
+from registry.artifacts import FAST_RANKER
 from training.evaluation import metrics
+from training.models.dcn_fast import write_fast
 from training.models.dcn_v2 import (
     Cross,
     DcnConfig,
@@ -20,6 +24,7 @@ from training.models.dcn_v2 import (
     platt,
     predict,
     standardise,
+    weights_of,
 )
 
 SCHEMA: RowSchema = row_schema()
@@ -77,6 +82,20 @@ def test_the_exported_graph_agrees_and_takes_any_number_of_rows(
     wild = np.full((2, len(SCHEMA.columns)), 1e9, np.float32)
     assert np.isfinite(session.run(["score"], {"rows": wild})[0]).all()
     assert [p.name for p in tmp_path.iterdir()] == ["dcn.onnx"]
+
+
+def test_its_weights_as_arrays_and_the_graph_that_serves_give_the_same_scores(
+    fitted: tuple[DcnV2, RankingRows], tmp_path: Path
+) -> None:
+    model, held_out = fitted
+    raw = weights_of(model).logits(held_out.rows)
+    assert np.abs(raw - predict(model, held_out.rows, raw=True)).max() < 1e-4
+    export_dcn(model, tmp_path / "dcn.onnx")
+    choice = write_fast(tmp_path, weights_of(model), held_out.rows)
+    assert choice is not None
+    assert choice.float32.max_difference < 1e-5
+    served = FoldedRanker(open_session(tmp_path / FAST_RANKER)).score(held_out.rows)
+    assert np.abs(served - predict(model, held_out.rows)).max() < 1e-5
 
 
 def test_a_cross_layer_is_x0_times_a_linear_map_plus_x() -> None:

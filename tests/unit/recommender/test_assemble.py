@@ -12,10 +12,11 @@ import pytest
 from benchmarks.reference_world import write_world
 from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
+from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
 from bentos.recommender.rules import default_rules
 from contracts.rules import RulesDocument
 from features.online.base import UserState
-from registry.artifacts import KINDS, Kind, open_bundle, verify
+from registry.artifacts import FAST_RANKER, KINDS, Kind, open_bundle, seal, verify
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,53 @@ def test_without_a_sound_ranker_the_start_succeeds_and_says_simple_ranking(
     assert (slate.degradation, slate.ranked_by) == ("simple_ranking", "logistic")
     assert len(slate.item_ids) == 10
     assert Funnel(models, default_rules()).status()["best"] == "simple_ranking"
+
+
+@pytest.mark.parametrize("how", ["no file", "empty", "garbage", "changed"])
+def test_a_torn_fast_graph_costs_time_and_not_the_answer(how: str, folders: Mapping[Kind, Path], ask: Any) -> None:
+    file = folders["ranking"] / FAST_RANKER
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if how == "no file":
+        file.unlink()
+    else:
+        file.write_bytes({"empty": b"", "garbage": b"\x00garbage" * 100, "changed": bytes(content)}[how])
+    models, slate = run(folders, ask)
+    assert list(models.problems) == ["ranking.fast"]
+    assert FAST_RANKER in models.problems["ranking.fast"]
+    assert isinstance(models.ranker, OnnxRanker)
+    assert models.provider == "CPUExecutionProvider"
+    assert (slate.degradation, slate.ranked_by) == ("full", "dcn")
+
+
+def test_a_fast_graph_that_does_not_load_is_replaced_by_the_plain_one(folders: Mapping[Kind, Path], ask: Any) -> None:
+    (folders["ranking"] / FAST_RANKER).write_bytes(b"sealed, and yet no model")
+    manifest = open_bundle(folders["ranking"], "ranking").manifest
+    seal(
+        folders["ranking"], **{name: getattr(manifest, name) for name in manifest.__struct_fields__ if name != "files"}
+    )
+    models, slate = run(folders, ask)
+    assert "is not a model that can be loaded" in models.problems["ranking.fast"]
+    assert slate.degradation == "full"
+
+
+def test_a_bundle_from_before_the_fast_graph_serves_the_plain_one(folders: Mapping[Kind, Path], ask: Any) -> None:
+    (folders["ranking"] / FAST_RANKER).unlink()
+    manifest = open_bundle(folders["ranking"], "ranking").manifest
+    kept = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "params")}
+    seal(folders["ranking"], **kept)
+    models, slate = run(folders, ask)
+    assert models.problems == {}
+    assert isinstance(models.ranker, OnnxRanker)
+    assert slate.degradation == "full"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_the_fast_graph_is_for_the_cpu(folders: Mapping[Kind, Path]) -> None:
+    assert isinstance(load_models(folders).ranker, FoldedRanker)
+    elsewhere = load_models(folders, providers=("AnotherExecutionProvider", "CPUExecutionProvider"))
+    assert elsewhere.problems == {}
+    assert isinstance(elsewhere.ranker, OnnxRanker)
 
 
 def test_without_both_rankers_retrieval_orders(folders: Mapping[Kind, Path], ask: Any) -> None:
