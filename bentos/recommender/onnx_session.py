@@ -1,17 +1,21 @@
-"""Opening ONNX Runtime sessions: one thread, no spinning, a clear error."""
+"""Opening ONNX Runtime sessions: one thread, no spinning, large tables mapped if asked, a clear error."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime as ort
 
+from bentos.recommender.onnx_mapped import without_large_tables
 from contracts.errors import ArtifactError
+
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def open_session(
-    path: Path, *, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)
+    path: Path, *, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",), mapped: bool = False
 ) -> ort.InferenceSession:
-    """
+    """mapped: tables of over a megabyte are read from the file's own pages, for models that gather a few of their rows.
+
     Raises:
         ArtifactError: the file is not a model that this runtime can load.
     """
@@ -21,6 +25,9 @@ def open_session(
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers))
+        slim = without_large_tables(path) if mapped else None
+        if slim is not None:
+            options.add_session_config_entry(EXTERNAL_FOLDER, str(path.parent))
+        return ort.InferenceSession(slim or str(path), options, providers=list(providers))
     except Exception as error:  # the runtime raises a class of its own for each status code
         raise ArtifactError(f"{path} is not a model that can be loaded: {str(error).splitlines()[0]}") from error
