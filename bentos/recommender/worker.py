@@ -24,6 +24,7 @@ import uvicorn
 from bentos.recommender import logs
 from bentos.recommender.connection_metrics import ConnectionMetrics
 from bentos.recommender.connections import KEEP_ALIVE_S, LINGER_S, BoundedProtocol, Bounds, Connections
+from contracts.memory import give_back_free_memory, give_back_large_blocks
 from contracts.parent import end_with_parent
 from contracts.settings import load_settings
 
@@ -67,6 +68,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # the models will not become garbage: do not walk them again and again
+        give_back_free_memory()
         runtime = getattr(self._service, "runtime", None)
         if runtime is not None:
             self._metrics = ConnectionMetrics(runtime.metrics.registry)
@@ -213,6 +217,7 @@ def main() -> None:
     arguments = _arguments()
     if arguments.parent:
         end_with_parent(arguments.parent)
+    give_back_large_blocks()
     settings = load_settings()
     logs.configure(settings.log_format, (settings.token, settings.front_key, settings.operator_token))
     if arguments.bundles:
@@ -236,7 +241,7 @@ def main() -> None:
         timeout_graceful_shutdown=GRACEFUL_S,
     )
     gc.collect()
-    gc.freeze()  # the models and the framework will not become garbage: do not walk them again and again
+    gc.freeze()  # nor will the framework
     server = Server(config, service, table, arguments.drain_s)
     listener = socket.socket(fileno=arguments.fd) if arguments.fd is not None else None
     if arguments.uds is not None:
