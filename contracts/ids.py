@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,14 @@ class IdIndex:
             return -1
         at = int(self._ids.searchsorted(np.array(encoded, dtype=dtype)))
         return int(self._rows[at]) if at < len(self._ids) and self._ids[at] == encoded else -1
+
+    def ids_of(self, rows: NDArray[np.integer[Any]]) -> list[str]:
+        """Ids by row, all of which are there. A pass over the index: for few rows, now and then."""
+        wanted = np.zeros(len(self), np.bool_)
+        wanted[rows] = True
+        at = np.flatnonzero(wanted[self._rows])
+        found = dict(zip(self._rows[at].tolist(), self._ids[at].tolist(), strict=True))
+        return [found[row].decode() for row in rows.tolist()]
 
     def lookup_many(self, ids: Sequence[str]) -> NDArray[np.int32]:
         """Rows of `ids`, int32 [len(ids)], -1 where unknown."""

@@ -38,6 +38,7 @@ from bentos.recommender.load import Load
 from bentos.recommender.mending import Mending
 from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
+from bentos.recommender.prewarm import prewarm, queries
 from bentos.recommender.reads.choose import user_reads
 from bentos.recommender.request_ids import new_request_id
 from bentos.recommender.rules import default_rules
@@ -53,6 +54,7 @@ from contracts.errors import DataError, Overloaded, StreamRecError
 from contracts.exposures import ContextRecord, Versions
 from contracts.http import EventsAccepted, FrontFacts, ItemsChanged, RecommendationRequest
 from contracts.live_items import ItemChange
+from contracts.memory import give_back_free_memory
 from contracts.rules import RulesDocument
 from contracts.serving import DEGRADATIONS, Aim
 from contracts.settings import Settings
@@ -419,6 +421,7 @@ class Runtime:
             for _ in range(3):
                 query = Query(new_request_id(), "", 1, self._models.now_us(), math.inf)
                 await asyncio.wait_for(self._funnel.recommend(query, self._store), RUNNERS_START_S)
+        await prewarm(self._funnel, self._store, queries(self._models))
 
     async def _look(self) -> None:
         ready = self.readiness()
@@ -480,6 +483,8 @@ class Runtime:
                     await asyncio.to_thread(self._funnel.set_items, snapshot)
                 self._snapshot = snapshot.version
                 self._versions = self._versions_now()
+                del snapshot
+                await asyncio.to_thread(give_back_free_memory)
         except StreamRecError as error:
             self._store_problem = error.message
         except Exception as error:

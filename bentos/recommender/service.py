@@ -33,6 +33,7 @@ from bentos.recommender.following import FollowingRetrieval
 from bentos.recommender.http import ASGIApp
 from bentos.recommender.mending import Mending
 from bentos.recommender.models import Models, RowScorer
+from bentos.recommender.prewarm import read_ahead
 from bentos.recommender.rules import default_rules
 from bentos.recommender.runtime import Remotes, Runtime
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer, pack_results, unpack
@@ -215,6 +216,7 @@ class Recommender:
         _end_with_arbiter()
         settings = serving_settings().model_copy(update={"topology": "distributed" if DISTRIBUTED else "colocated"})
         pins = pinned(_service(Recommender).bento, settings.bundles)
+        read_ahead(pins.folders)
         remotes = None
         parts = () if DISTRIBUTED else PARTS
         load = partial(load_models, pins.folders, providers=device.providers(settings.device), parts=parts)
