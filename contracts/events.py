@@ -2,6 +2,9 @@
 
 import msgspec
 
+# What the service did, not what the user did.
+IMPRESSION = "impression"
+
 
 class Event(msgspec.Struct, frozen=True, array_like=True):
     """Schema 1. `timestamp_us`: microseconds since 1970 UTC, when it happened; `received_us`: when it was accepted."""

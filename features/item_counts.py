@@ -8,14 +8,14 @@ reads it.
 Counts are whole numbers and shares are in units of 1e-9, so that any order of adding gives the same result. R rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.events import Event
+from contracts.events import IMPRESSION, Event
 from features.decayed import Decayed
 from features.registry import TRENDING_HALF_LIFE_H
 
@@ -90,10 +90,12 @@ def grade_of(value: float | None) -> int:
 
 def count_events(events: Iterable[Event]) -> Counted:
     """Events that came too late for any window (by their own `received_us`, so that a replay says the same) are left
-    out of it."""
+    out of it. So are impressions of an answer: its exposure has counted them (`shown`)."""
     hours: dict[tuple[int, Key], Count] = {}
     decays: dict[Key, list[int]] = {}
     for e in events:
+        if e.event == IMPRESSION and e.request_id is not None:
+            continue
         key = Key(e.item_id, e.event, grade_of(e.value))
         age_us = e.received_us - e.timestamp_us
         if age_us <= KEEP_DECAYED_US:
@@ -104,6 +106,11 @@ def count_events(events: Iterable[Event]) -> Counted:
             at = (e.timestamp_us // HOUR_US, key)
             hours[at] = one if at not in hours else hours[at].plus(one)
     return Counted(hours, decays)
+
+
+def shown(hours: Mapping[tuple[int, str], int]) -> dict[tuple[int, Key], Count]:
+    """Counts of exposures by (hour, item) as those of impressions: a rate's denominator, and no sign of what trends."""
+    return {(hour, Key(item_id, IMPRESSION, NO_GRADE)): Count(n, 0, 0) for (hour, item_id), n in hours.items()}
 
 
 def decay(state: Decayed, moments_us: Iterable[int]) -> Decayed:

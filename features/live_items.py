@@ -7,7 +7,7 @@ from contracts.dataset import DatasetConfig
 from contracts.errors import UsageError
 from features.item_counts import TOP_GRADE, ItemCounts
 from features.registry import COMPLETION_PRIOR, CTR_PRIOR, REGISTRY
-from features.streaming import click_event
+from features.streaming import click_event, impression_events
 
 
 def weights(counts: ItemCounts, config: DatasetConfig) -> NDArray[np.float64]:
@@ -26,6 +26,12 @@ def weights(counts: ItemCounts, config: DatasetConfig) -> NDArray[np.float64]:
         if weight:
             out[[e == event for e in counts.events] & (counts.grade == grade)] = weight
     return out
+
+
+def is_shown(counts: ItemCounts, config: DatasetConfig) -> NDArray[np.bool_]:
+    """Rows of impressions, bool [R]: exposures have the service's name for them, sent ones may have the data set's."""
+    names = impression_events(config)
+    return np.array([e in names for e in counts.events], np.bool_)
 
 
 def live_item_features(
@@ -51,7 +57,7 @@ def live_item_features(
     wish = (weights(counts, config) * counts.decayed)[known]
     out = {"item_trending_score": np.bincount(item, wish, n_items)}
     if config.impression_event is not None:
-        shown = total(n, event == config.impression_event)
+        shown = total(n, is_shown(counts, config)[known])
         clicked = np.minimum(total(n, event == click_event(config)), shown)
         prior = REGISTRY["item_ctr_7d"].default
         out["item_ctr_7d"] = (clicked + prior * CTR_PRIOR) / (shown + CTR_PRIOR)

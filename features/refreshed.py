@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from contracts.dataset import DatasetConfig
 from features.item_counts import HOUR_US, TRENDING_HALF_LIFE_US, ItemCounts
-from features.live_items import live_item_features, weights
+from features.live_items import is_shown, live_item_features, weights
 from features.registry import COMPLETION_PRIOR, CTR_PRIOR, REGISTRY
 
 # A day without events at the beginning of the 7 must not look like a stream that has just begun.
@@ -91,10 +91,11 @@ def _shrunk_to(
     """`live` with the snapshot's rates as what it is shrunk to, in place of the registry's default."""
     default = REGISTRY[name].default
     if name == "item_ctr_7d":
-        prior, trials, event = CTR_PRIOR, counts.n, config.impression_event
+        prior, trials, counted = CTR_PRIOR, counts.n, is_shown(counts, config)
     else:
-        prior, trials, event = COMPLETION_PRIOR, counts.valued, config.completion_event
-    chosen = (rows >= 0) & (np.array(counts.events, object) == event)
+        prior, trials = COMPLETION_PRIOR, counts.valued
+        counted = np.array(counts.events, object) == config.completion_event
+    chosen = (rows >= 0) & counted
     n = np.bincount(rows[chosen], trials[chosen].astype(np.float64), n_items)
     shift = (np.where(np.isnan(known), default, known) - default) * prior / (n + prior)
     return (live + shift).astype(np.float32)

@@ -8,13 +8,11 @@ event, both descending by code point.
 from collections.abc import Iterable
 
 from contracts.dataset import DatasetConfig
+from contracts.events import IMPRESSION as IMPRESSION
 from contracts.events import Event
 from contracts.serving import HISTORY_LENGTH
 from features.online.base import Interaction
 from features.sessions import Session, add_event
-
-# An impression is what the service did, not what the user did.
-IMPRESSION = "impression"
 
 
 def impression_events(config: DatasetConfig | None = None) -> frozenset[str]:

@@ -32,6 +32,7 @@ from bentos.telemetry.event_logs import EventLog, is_redis, open_event_log
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.rendezvous import lock_path, run_folder, socket_to_bind
 from bentos.telemetry.segments import segments
+from bentos.telemetry.shown import count_shown
 from bentos.telemetry.teller import Teller
 from bentos.telemetry.wire import Batch, Reply, frame_of, read_frame
 from contracts.errors import StreamRecError, Unreachable
@@ -262,11 +263,17 @@ class Consumer:
                     _say(f"upkeep: {error}")
 
     async def _keep(self, store: EventLog, commits: ThreadPoolExecutor, now_us: int) -> None:
+        loop = asyncio.get_running_loop()
         if self._teller:
-            await self._teller.keep(now_us)
+            await self._teller.keep(self.home, now_us)
+        elif isinstance(store, EventStore):
+            # Part by part, so that no commit waits for all of them.
+            await asyncio.to_thread(
+                count_shown, self.home, lambda *part: commits.submit(store.add_shown, *part).result(), now_us
+            )
         # Where the store's position is not known, nothing is taken from the log.
         taken = (self._teller.position or "") if self._teller else None
-        await asyncio.get_running_loop().run_in_executor(commits, store.advance, now_us, taken)
+        await loop.run_in_executor(commits, store.advance, now_us, taken)
 
     async def _start_roller(self) -> None:
         if (self._roller and self._roller.returncode is None) or not _to_roll(self.home):

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from contracts.errors import Unreachable
@@ -11,6 +11,7 @@ from contracts.events import Event
 from features.item_counts import HOUR_US
 from features.online.streaming import (
     EVENTS_DB,
+    add_shown,
     advance_watermark,
     apply_events,
     create_streaming_tables,
@@ -122,6 +123,21 @@ class EventStore:
                 self._forget_us = now_us + HOUR_US
         except sqlite3.Error as error:
             raise Unreachable(f"event store {self._path}: {error}") from error
+
+    def add_shown(self, source: str, hours: Mapping[tuple[int, str], int]) -> bool:
+        """As an online store does: count exposures, each source once.
+
+        Raises:
+            Unreachable: the file cannot be written.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            new = add_shown(self._db, source, hours)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise Unreachable(f"event store {self._path}: {error}") from error
+        return new
 
     def after(self, position: str, limit: int) -> tuple[list[Event], str]:
         """

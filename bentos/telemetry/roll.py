@@ -22,8 +22,9 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from bentos.telemetry.kinds import KINDS, LogKind
+from bentos.telemetry.kinds import EXPOSURES, KINDS, LogKind
 from bentos.telemetry.segments import Segment, parse, remove_if_empty, segments
+from bentos.telemetry.shown import write_shown
 from contracts.errors import DataError
 
 _DAY_US = 86_400_000_000
@@ -96,6 +97,8 @@ def _roll_one(folder: Path, kind: LogKind, segment: Segment) -> Rolled:
         for day in np.unique(days):
             target = folder / f"date={_date(int(day))}" / f"{segment.name}.parquet"
             _write(table.filter(pa.array(days == day)), target)
+        if kind is EXPOSURES:
+            write_shown(folder, segment.name, table)
     corrupt = frames.corrupt + undecodable
     if corrupt:
         keep = folder / _CORRUPT

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from bentos.telemetry.event_logs import EventLog
+from bentos.telemetry.shown import count_shown
 from features.online.base import OnlineStore
 
 _FORGET_EVERY_S = 3_600.0
@@ -68,14 +70,15 @@ class Teller:
             self._news.set()
             await asyncio.wait([upcoming], timeout=within_s)
 
-    async def keep(self, now_us: int) -> None:
-        """Upkeep, once a minute: tell the store that the stream is whole, and have it forget old counts.
+    async def keep(self, home: Path, now_us: int) -> None:
+        """Upkeep, once a minute: tell the store that the stream is whole and what was shown, and have it forget old
+        counts.
 
         Raises:
             Unreachable: the store is away.
         """
         if not self.down:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._keep, now_us)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._keep, home, now_us)
 
     async def close(self, within_s: float) -> None:
         """One more round, for as long as that may take; what is left is told by the next consumer."""
@@ -96,9 +99,10 @@ class Teller:
             else:  # another machine's consumer was faster
                 position = self._store.position(self._log.id)
 
-    def _keep(self, now_us: int) -> None:
+    def _keep(self, home: Path, now_us: int) -> None:
         self._catch_up()
         self._store.advance_watermark(now_us)
+        count_shown(home, self._store.add_shown, now_us)
         if time.monotonic() >= self._forget_at:
             self._store.forget_counts(now_us)
             self._forget_at = time.monotonic() + _FORGET_EVERY_S

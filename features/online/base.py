@@ -100,6 +100,10 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def add_shown(self, source: str, hours: Mapping[tuple[int, str], int]) -> bool:
+        """Count exposures, (hour since 1970, item id) → how often. False: this source has been counted already."""
+        ...
+
     def read_item_counts(self, now_us: int) -> ItemCounts:
         """What was done with each item lately. A pass over all of it: for the background."""
         ...

@@ -16,6 +16,7 @@ from features.item_counts import (
     count_events,
     decay,
     item_counts,
+    shown,
     window,
 )
 from features.online import codec
@@ -37,6 +38,7 @@ class MemoryStore:
         self._watermark: int | None = None
         self._sessions: dict[str, tuple[Session, ...]] = {}
         self._positions: dict[str, str] = {}
+        self._sources: set[str] = set()
         self._hours: dict[tuple[int, Key], Count] = {}
         self._decayed: dict[Key, Decayed] = {}
 
@@ -77,14 +79,25 @@ class MemoryStore:
             both = self._last.get(e.user_id, ()), self._sessions.get(e.user_id, ())
             self._last[e.user_id], self._sessions[e.user_id] = fold(*both, e, skip)
         new = count_events(events)
-        for at, count in new.hours.items():
-            self._hours[at] = count.plus(self._hours[at]) if at in self._hours else count
+        self._add_hours(new.hours)
         for key, moments in new.decays.items():
             self._decayed[key] = decay(self._decayed.get(key, Decayed()), moments)
         if events:
             self.advance_watermark(max(e.timestamp_us for e in events))
         self._positions[log] = to
         return True
+
+    def add_shown(self, source: str, hours: Mapping[tuple[int, str], int]) -> bool:
+        self._reach()
+        if source in self._sources:
+            return False
+        self._sources.add(source)
+        self._add_hours(shown(hours))
+        return True
+
+    def _add_hours(self, hours: Mapping[tuple[int, Key], Count]) -> None:
+        for at, count in hours.items():
+            self._hours[at] = count.plus(self._hours[at]) if at in self._hours else count
 
     def read_item_counts(self, now_us: int) -> ItemCounts:
         self._reach()

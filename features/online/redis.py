@@ -7,6 +7,7 @@ sr:items        hash: version, snapshot
 sr:watermark    until when the stream is whole
 sr:session:{id} the user's sessions; forgotten 30 days after the last
 sr:positions    hash, event log → how far this store has taken it in
+sr:shown:{name} exposures of this log segment have been counted
 sr:decayed      hash, `item NUL event NUL grade` → accumulator of the trending score
 sr:hours:{hour} hash, the same with `n`, `v` or `s` behind it → count; each expires after its window
 """
@@ -40,6 +41,7 @@ from features.item_counts import (
     count_events,
     decay,
     item_counts,
+    shown,
     window,
 )
 from features.online import codec
@@ -186,6 +188,21 @@ class RedisStore:
                 except WatchError:
                     continue
                 return True
+
+    def add_shown(self, source: str, hours: Mapping[tuple[int, str], int]) -> bool:
+        key = self._name(f"shown:{source}")
+        with self._reaching(), self._sync.pipeline(transaction=True) as pipe:
+            pipe.watch(key)  # type: ignore[no-untyped-call]
+            if pipe.exists(key):
+                return False
+            pipe.multi()
+            pipe.set(key, 1, ex=2 * KEEP_HOURS * 3600)
+            self._add_hours(pipe, shown(hours))
+            try:
+                pipe.execute()
+            except WatchError:  # by another machine's consumer, at this moment
+                return False
+            return True
 
     def read_item_counts(self, now_us: int) -> ItemCounts:
         decayed: dict[Key, Decayed] = {}

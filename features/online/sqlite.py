@@ -18,6 +18,7 @@ from features.online import codec
 from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped, UserState
 from features.online.streaming import (
     EVENTS_DB,
+    add_shown,
     advance_watermark,
     apply_events,
     apply_interactions,
@@ -116,6 +117,10 @@ class SqliteStore:
             apply_events(db, events, impression_events(), corrupt=self.corrupt)
             move_position(db, log, to)
         return True
+
+    def add_shown(self, source: str, hours: Mapping[tuple[int, str], int]) -> bool:
+        with self._writing(EVENTS_DB) as db:
+            return add_shown(db, source, hours)
 
     def read_item_counts(self, now_us: int) -> ItemCounts:
         try:

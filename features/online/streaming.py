@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from contracts.events import Event
@@ -19,6 +19,7 @@ from features.item_counts import (
     count_events,
     decay,
     item_counts,
+    shown,
     window,
 )
 from features.online import codec
@@ -31,6 +32,7 @@ STREAMING_SCHEMA = """
 CREATE TABLE IF NOT EXISTS user_last (user_id TEXT PRIMARY KEY, last BLOB NOT NULL, sessions BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (log TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shown_sources (source TEXT PRIMARY KEY, hour INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS item_decayed (
     item_id TEXT, event TEXT, grade INTEGER, value REAL NOT NULL, at_us INTEGER NOT NULL,
     PRIMARY KEY (item_id, event, grade)) WITHOUT ROWID;
@@ -104,7 +106,7 @@ def apply_events(
 
 def _count(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
     new = count_events(events)
-    connection.executemany(_ADD_HOUR, [(hour, *key, *count) for (hour, key), count in new.hours.items()])
+    _add_hours(connection, new.hours)
     changed = []
     for key, moments in new.decays.items():
         found = connection.execute(
@@ -113,6 +115,19 @@ def _count(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
         state = decay(Decayed(*found) if found else Decayed(), moments)
         changed.append((*key, state.value, state.timestamp_us))
     connection.executemany("INSERT OR REPLACE INTO item_decayed VALUES (?, ?, ?, ?, ?)", changed)
+
+
+def _add_hours(connection: sqlite3.Connection, hours: Mapping[tuple[int, Key], Count]) -> None:
+    connection.executemany(_ADD_HOUR, [(hour, *key, *count) for (hour, key), count in hours.items()])
+
+
+def add_shown(connection: sqlite3.Connection, source: str, hours: Mapping[tuple[int, str], int]) -> bool:
+    """`OnlineStore.add_shown`, within the caller's transaction."""
+    newest = max((hour for hour, _ in hours), default=0)
+    if not connection.execute("INSERT OR IGNORE INTO shown_sources VALUES (?, ?)", (source, newest)).rowcount:
+        return False
+    _add_hours(connection, shown(hours))
+    return True
 
 
 def read_item_counts(connection: sqlite3.Connection, now_us: int, schema: str = "main") -> ItemCounts:
@@ -139,6 +154,8 @@ def read_item_counts(connection: sqlite3.Connection, now_us: int, schema: str = 
 def forget_counts(connection: sqlite3.Connection, now_us: int) -> None:
     """Remove what is in no window any more."""
     connection.execute("DELETE FROM item_hours WHERE hour < ?", (now_us // HOUR_US - KEEP_HOURS,))
+    # A source that is offered again after so long has nothing in a window either.
+    connection.execute("DELETE FROM shown_sources WHERE hour < ?", (now_us // HOUR_US - 2 * KEEP_HOURS,))
     connection.execute("DELETE FROM item_decayed WHERE at_us < ?", (now_us - KEEP_DECAYED_US,))
 
 

@@ -361,3 +361,14 @@ def test_events_that_come_in_any_order_and_in_any_parts_end_in_the_same_state(st
     assert sum(n for n, *_ in counts.values()) == len(events)
     whole = sum(2.0 ** (-(NOW + HOUR_US - t) / (12 * HOUR_US)) for t in at.tolist() for _ in "uv")
     assert sum(decayed for *_, decayed in counts.values()) == pytest.approx(whole, rel=1e-12)
+
+
+def test_what_was_shown_counts_once_for_each_source_and_is_no_sign_of_what_trends(store: OnlineStore) -> None:
+    hour = NOW // HOUR_US - 3
+    assert store.add_shown("segment:0", {(hour, "a"): 5, (hour + 1, "a"): 2, (hour, "b"): 1})
+    assert not store.add_shown("segment:0", {(hour, "a"): 5})
+    assert store.add_shown("segment:1", {(hour, "a"): 1})
+    assert store.take_in("log", [sent(1, NOW - 1, "a", "impression")], after="", to="1")
+    counts = by_key(store.read_item_counts(NOW))
+    assert {key: n for key, (n, *_) in counts.items()} == {Key("a", "impression", -1): 9, Key("b", "impression", -1): 1}
+    assert counts[Key("b", "impression", -1)][3] == 0.0

@@ -338,15 +338,21 @@ def test_a_client_that_vanishes_leaves_the_consumer_its_patience(home: Path) -> 
 def test_logs_of_processes_that_have_ended_are_rolled_on_the_side(home: Path) -> None:
     log = ExposureLog(home)
     versions = Versions("b", "r", "k", "f", "rules")
-    log.append(Exposure("r", 1, 1, "u", "u", "champion", "champion", 1.0, False, None, "ok", "full", ["i"], versions))
+    now_us = time.time_ns() // 1000
+    log.append(
+        Exposure("r", now_us, 1, "u", "u", "champion", "champion", 1.0, False, None, "ok", "full", ["i"], versions)
+    )
     log.close()
 
     async def body(client: EventsClient) -> None:
         await client.start()
         await until(lambda: list((home / "log/exposures").glob("date=*/*.parquet")))
         assert len(read_exposures(home)) == 1
+        store = SqliteStore(home)
+        await until(lambda: store.read_item_counts(now_us + 1).item_ids == ["i"])  # and what was shown is counted
+        store.close()
 
-    with_consumer(home, Consumer(home, pace=replace(FAST, first_roll_s=0.0)), body)
+    with_consumer(home, Consumer(home, pace=replace(FAST, first_roll_s=0.0, roll_s=0.05)), body)
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x03abc", b"\xff" * 64, b"\x00"])

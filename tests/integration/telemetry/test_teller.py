@@ -144,11 +144,11 @@ def test_upkeep_raises_the_watermark_of_an_idle_stream(tmp_path: Path) -> None:
 
     async def main() -> None:
         teller = Teller(log, store, limit=7, pause_s=0.01, say=print)
-        await teller.keep(77_000_000)
+        await teller.keep(tmp_path, 77_000_000)
         assert (await store.read_user("u")).watermark_us == 77_000_000
         store.away = True
         with pytest.raises(Unreachable):
-            await teller.keep(88_000_000)
+            await teller.keep(tmp_path, 88_000_000)
 
     asyncio.run(main())
     log.close()

@@ -95,6 +95,21 @@ def test_an_event_too_late_for_a_window_is_left_out_of_it_by_its_own_time_of_arr
     assert count_events([Event("a", "u", "i", "click", NOW, NOW + 15 * DAY)]).decays == {}
 
 
+def test_exposures_are_the_impressions_of_a_rate_and_those_sent_of_an_answer_are_not_counted_again(
+    write: Write,
+) -> None:
+    config = DatasetConfig.read(write([("u", "i0", 1, "click")])).model_copy(update={"impression_event": "view"})
+    store = MemoryStore()
+    store.add_shown("segment", {(NOW // HOUR - 1, "i0"): 60})
+    sent = [Event(f"c{n}", "u", "i0", "click", NOW - 1, NOW) for n in range(8)]
+    sent += [Event("again", "u", "i0", "impression", NOW - 1, NOW, request_id="r")]
+    sent += [Event(f"v{n}", "u", "i0", name, NOW - 1, NOW) for n, name in enumerate(("view", "impression"))]
+    assert store.take_in("log", sent, after="", to="1")
+    counts = store.read_item_counts(NOW)
+    live = live_item_features(counts, config, rows_of(counts), len(ITEMS))
+    assert live["item_ctr_7d"][0] == pytest.approx((8 + 0.02 * 20) / (60 + 2 + 20))
+
+
 def test_columns_are_aligned() -> None:
     counts = counted(events(seed=1, count=200))
     assert len(counts) == len(counts.events) == len(counts.grade) == len(counts.decayed) == len(counts.n)
