@@ -109,6 +109,7 @@ def running(
             "STREAMREC_FEATURES_BUDGET_MS": "2000",
             "STREAMREC_RETRIEVAL_BUDGET_MS": "8000",
             "STREAMREC_RANKING_BUDGET_MS": "6000",
+            "STREAMREC_BREAKER_OPEN_S": "1",  # what is back is asked again soon
             "BENTOML_HOME": str(home / "bentoml"),
             "BENTOML_DO_NOT_TRACK": "True",
             **env,

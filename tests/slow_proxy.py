@@ -21,15 +21,29 @@ class SlowProxy:
 
     def __enter__(self) -> "SlowProxy":
         self._thread.start()
-        server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop).result(
-            10
-        )
-        self.port = server.sockets[0].getsockname()[1]
+        starting = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Nobody listens at `port` any more."""
+        if not self._thread.is_alive():
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -37,7 +51,8 @@ class SlowProxy:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self._pump(reader, back, asks=True), self._pump(there, writer, asks=False))
+        with contextlib.suppress(asyncio.CancelledError):  # the end
+            await asyncio.gather(self._pump(reader, back, asks=True), self._pump(there, writer, asks=False))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, asks: bool) -> None:
         with contextlib.suppress(OSError):

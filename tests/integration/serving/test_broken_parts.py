@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import shutil
+import socket
 
 import psutil
 import pytest
@@ -169,3 +170,22 @@ def test_an_event_log_with_no_room_is_left_alone_and_stores_again_by_itself(serv
         limit_files(consumer)
     wait_until(lambda: send("after") == 202, 20, "an event that is stored")
     wait_until(lambda: send("again") == 202 and served.ready()["breakers"]["events"] == "closed", 20, "the breaker")
+
+
+@pytest.mark.redis
+def test_nothing_is_answered_to_a_client_that_has_left(served):
+    until(served, "full")
+    gone = 'requests_total{route="/v1/recommendations",status="499"}'
+    before = served.counted(gone)
+    body = b'{"user_id": "u1", "k": 20}'
+    request = b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    port = int(served.url.rpartition(":")[2])
+
+    def leave():
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(request)
+        return served.counted(gone) > before
+
+    wait_until(leave, 30, "a request that was given up")
+    assert rung(served) == "full"

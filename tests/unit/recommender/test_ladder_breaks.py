@@ -18,6 +18,7 @@ from bentos.recommender.filters.flagged import Flagged
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.models import Models
 from bentos.recommender.rules import default_rules
+from contracts.budgets import Budgets
 from contracts.errors import Unreachable
 from features.online.base import PrecomputedList, UserState
 
@@ -58,7 +59,8 @@ def world(models: Models, ask: Any) -> Any:
 
     class World:
         deep, light, store = Ranker(models.ranker), Ranker(models.light), Store()
-        config = FunnelConfig(breaker=dependency(open_s=0.05))
+        # No source is late, however busy the machine; a breaker asks again soon.
+        config = FunnelConfig(budgets=Budgets(5, 2_000, 8_000, 6_000, 20, 5), breaker=dependency(open_s=0.05))
         funnel = Funnel(replace(models, ranker=deep, light=light), default_rules(), config=config)
 
         def slate(self, user: str = "u1", k: int = 5, **fields: Any) -> Any:
