@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint soak lock clean
+.PHONY: setup demo test lint soak bench gpu-bench lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	python3.11 -m venv .venv
@@ -29,6 +29,23 @@ test: lint
 
 soak: $(STAMP)
 	.venv/bin/pytest -q -m "slow and not gpu"
+
+RESULTS := benchmarks/results
+BENCH := .venv/bin/streamrec bench
+
+# Side by side with the peers that are installed (benchmarks/peers/setup); about 40 minutes on a quiet machine.
+bench: $(STAMP)
+	$(BENCH) serve --peers fastapi,bentoml_graph,ray_serve --pairs 10 --save $(RESULTS)/serve.json
+	$(BENCH) serve --growth candidates --pairs 10 --save $(RESULTS)/growth-candidates.json
+	$(BENCH) serve --growth clients --pairs 3 --save $(RESULTS)/growth-clients.json
+	$(BENCH) serve --growth items --pairs 3 --save $(RESULTS)/growth-items.json
+	$(BENCH) batch --save $(RESULTS)/batch.json
+	$(PY) -m benchmarks.report
+
+# The distributed topology's batched ranking against plain PyTorch; says so where there is no CUDA.
+gpu-bench: $(STAMP)
+	$(PY) -m benchmarks.gpu --save $(RESULTS)/gpu.json
+	$(PY) -m benchmarks.report
 
 # After `.venv/bin/pip install -U …`: what is installed becomes the lock.
 lock: $(STAMP)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from benchmarks.paired import in_turn, median, ratio, spread
 from benchmarks.processes import Server, answer
 from benchmarks.reference_home import Size, reference
 from benchmarks.scrape import rungs, scrape, stages_ms
+from benchmarks.where import by_library, by_stack
 
 OURS = "streamrec"
 SETTLE_S = 0.3
@@ -150,10 +152,10 @@ def compared(plan: Plan, place: Place, cores: Cores, say: Callable[[str], None])
 
 
 def calibrated(plan: Plan, server: Server, cores: Cores) -> float:
-    """Full answers a second of a warm server, the best of three: what disturbs a run only takes away."""
+    """Full answers a second of a warm server, the best of some runs: what disturbs one only takes away."""
     _peak(plan, server, cores)
     found = []
-    for _ in range(3):
+    for _ in range(min(3, plan.pairs)):
         before = scrape_of(server)
         peak = _peak(plan, server, cores)
         found.append(_full_rps(peak, rungs(before, scrape_of(server))))
@@ -296,7 +298,23 @@ def extras(plan: Plan, place: Place, cores: Cores, peak_rps: float, say: Callabl
             starts.append(server.start_s)
     found["starts_s"] = [round(s, 3) for s in starts]
     found["second_worker"] = _second_worker(plan, place, cores, say)
+    found["where"] = _where(plan, place, cores, say)
     found["lowest_rungs"] = _lowest(plan, place, cores, say)
+    return found
+
+
+def _where(plan: Plan, place: Place, cores: Cores, say: Callable[[str], None]) -> dict[str, Any]:
+    """Profiles of the worker under the closed loop; runs of their own, as a profiler costs."""
+    found: dict[str, Any] = {}
+    with contestants.ours(place, name="profiled") as server:
+        worker = server.document["processes"]["worker 1"]
+        _peak(plan, server, cores)
+        for name, look in (("libraries", by_library), ("stacks", by_stack)):
+            say(f"where the time goes: {name}")
+            with ThreadPoolExecutor(1) as beside:
+                load = beside.submit(_peak, plan, server, cores)
+                found[name] = look(worker, plan.seconds * 0.8)
+                load.result()
     return found
 
 
