@@ -21,7 +21,8 @@ from features.registry import TRENDING_HALF_LIFE_H
 
 HOUR_US = 3_600_000_000
 TRENDING_HALF_LIFE_US = TRENDING_HALF_LIFE_H * HOUR_US
-WEEK_H = 7 * 24
+DAY_H = 24
+WEEK_H = 7 * DAY_H
 # Hourly counts live as long as a window of theirs, and a day for whoever reads late.
 KEEP_HOURS = WEEK_H + 24
 # An accumulator without an event for so long has decayed by 2^-28, which no float32 shows.
@@ -124,6 +125,23 @@ def window(now_us: int) -> tuple[int, int]:
     """First and last hour of the 7 days before `now_us`, both counted; `now_us` itself belongs to the next moment."""
     last = (now_us - 1) // HOUR_US
     return now_us // HOUR_US - WEEK_H, last
+
+
+def parts(first: int, last: int) -> tuple[range, tuple[range, range]]:
+    """The same hours as whole days (since 1970, UTC) and the hours before and after them: a week is read by the day."""
+    days = range(-(-first // DAY_H), (last + 1) // DAY_H)
+    if not days:
+        return days, (range(first, last + 1), range(0))
+    return days, (range(first, days.start * DAY_H), range(days.stop * DAY_H, last + 1))
+
+
+def by_day(hours: Mapping[tuple[int, Key], Count]) -> dict[tuple[int, Key], Count]:
+    """(day, key) → count."""
+    days: dict[tuple[int, Key], Count] = {}
+    for (hour, key), count in hours.items():
+        at = (hour // DAY_H, key)
+        days[at] = count.plus(days[at]) if at in days else count
+    return days
 
 
 def item_counts(

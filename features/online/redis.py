@@ -10,6 +10,7 @@ sr:positions    hash, event log → how far this store has taken it in
 sr:shown:{name} exposures of this log segment have been counted
 sr:decayed      hash, `item NUL event NUL grade` → accumulator of the trending score
 sr:hours:{hour} hash, the same with `n`, `v` or `s` behind it → count; each expires after its window
+sr:days:{day}   the same by day, for what lies between the ends of a window
 """
 
 import asyncio
@@ -32,15 +33,18 @@ from contracts.events import Event
 from contracts.serving import HISTORY_LENGTH
 from features.decayed import Decayed
 from features.item_counts import (
+    DAY_H,
     HOUR_US,
     KEEP_DECAYED_US,
     KEEP_HOURS,
     Count,
     ItemCounts,
     Key,
+    by_day,
     count_events,
     decay,
     item_counts,
+    parts,
     shown,
     window,
 )
@@ -208,20 +212,18 @@ class RedisStore:
         decayed: dict[Key, Decayed] = {}
         week: dict[Key, Count] = {}
         first, last = window(now_us)
-        since: int | None = None
         with self._reaching():
             for field, value in self._sync.hscan_iter(self._name("decayed"), count=_SCAN):
                 if (key := self._item_key(field)) and len(value) == _ACCUMULATOR.size:
                     decayed[key] = Decayed(*_ACCUMULATOR.unpack(value))
-            for hour in range(first, last + 1):
-                counts: dict[Key, dict[str, int]] = {}
-                for field, value in self._sync.hscan_iter(self._name(f"hours:{hour}"), count=_SCAN):
-                    if key := self._item_key(field[:-2]):
-                        counts.setdefault(key, {})[chr(field[-1])] = int(value)
-                since = hour if counts and since is None else since
-                for key, c in counts.items():
-                    count = Count(c.get("n", 0), c.get("v", 0), c.get("s", 0))
+            days, (before, after) = parts(first, last)
+            names = [f"hours:{h}" for h in (*before, *after)] + [f"days:{d}" for d in days]
+            for name in names:
+                for key, count in self._counts_in(self._name(name)).items():
                     week[key] = count.plus(week[key]) if key in week else count
+            # Hours are there as long as their days: the first of them says since when there are counts.
+            there = (hour for hour in range(first, last + 1) if self._sync.exists(self._name(f"hours:{hour}")))
+            since = next(there, None)
         return item_counts(now_us, decayed, week, since)
 
     def forget_counts(self, now_us: int) -> None:
@@ -326,13 +328,22 @@ class RedisStore:
         return out
 
     def _add_hours(self, pipe: Any, hours: Mapping[tuple[int, Key], Count]) -> None:
-        for (hour, key), count in hours.items():
-            name, field = self._name(f"hours:{hour}"), _field(key)
-            for letter, number in ((b"\0n", count.n), (b"\0v", count.valued), (b"\0s", count.share_nano)):
-                if number:
-                    pipe.hincrby(name, field + letter, number)
-        for hour in {hour for hour, _ in hours}:
-            pipe.expireat(self._name(f"hours:{hour}"), (hour + KEEP_HOURS + 1) * (HOUR_US // 1_000_000))
+        for kind, length, counts in (("hours", 1, hours), ("days", DAY_H, by_day(hours))):
+            for (at, key), count in counts.items():
+                name, field = self._name(f"{kind}:{at}"), _field(key)
+                for letter, number in ((b"\0n", count.n), (b"\0v", count.valued), (b"\0s", count.share_nano)):
+                    if number:
+                        pipe.hincrby(name, field + letter, number)
+            for at in {at for at, _ in counts}:
+                ends = (at + 1) * length + KEEP_HOURS
+                pipe.expireat(self._name(f"{kind}:{at}"), ends * (HOUR_US // 1_000_000))
+
+    def _counts_in(self, name: str) -> dict[Key, Count]:
+        found: dict[Key, dict[str, int]] = {}
+        for field, value in self._sync.hscan_iter(name, count=_SCAN):
+            if key := self._item_key(field[:-2]):
+                found.setdefault(key, {})[chr(field[-1])] = int(value)
+        return {key: Count(c.get("n", 0), c.get("v", 0), c.get("s", 0)) for key, c in found.items()}
 
     def _item_key(self, field: bytes) -> Key | None:
         try:

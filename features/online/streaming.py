@@ -10,15 +10,18 @@ from pathlib import Path
 from contracts.events import Event
 from features.decayed import Decayed
 from features.item_counts import (
+    DAY_H,
     HOUR_US,
     KEEP_DECAYED_US,
     KEEP_HOURS,
     Count,
     ItemCounts,
     Key,
+    by_day,
     count_events,
     decay,
     item_counts,
+    parts,
     shown,
     window,
 )
@@ -40,10 +43,16 @@ CREATE TABLE IF NOT EXISTS item_hours (
     hour INTEGER, item_id TEXT, event TEXT, grade INTEGER,
     n INTEGER NOT NULL, valued INTEGER NOT NULL, share_nano INTEGER NOT NULL,
     PRIMARY KEY (hour, item_id, event, grade)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS item_days (
+    day INTEGER, item_id TEXT, event TEXT, grade INTEGER,
+    n INTEGER NOT NULL, valued INTEGER NOT NULL, share_nano INTEGER NOT NULL,
+    PRIMARY KEY (day, item_id, event, grade)) WITHOUT ROWID;
 """
+_COUNTS = "item_id, event, grade, n, valued, share_nano"
 _ADD_HOUR = """INSERT INTO item_hours VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (hour, item_id, event, grade) DO UPDATE SET
     n = n + excluded.n, valued = valued + excluded.valued, share_nano = share_nano + excluded.share_nano"""
+_ADD_DAY = _ADD_HOUR.replace("item_hours", "item_days").replace("(hour,", "(day,")
 
 
 def make_private(path: Path) -> None:
@@ -118,7 +127,9 @@ def _count(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
 
 
 def _add_hours(connection: sqlite3.Connection, hours: Mapping[tuple[int, Key], Count]) -> None:
-    connection.executemany(_ADD_HOUR, [(hour, *key, *count) for (hour, key), count in hours.items()])
+    """By the hour for the ends of a window, and by the day for what lies between them."""
+    for statement, counts in ((_ADD_HOUR, hours), (_ADD_DAY, by_day(hours))):
+        connection.executemany(statement, [(at, *key, *count) for (at, key), count in counts.items()])
 
 
 def add_shown(connection: sqlite3.Connection, source: str, hours: Mapping[tuple[int, str], int]) -> bool:
@@ -134,10 +145,14 @@ def read_item_counts(connection: sqlite3.Connection, now_us: int, schema: str = 
     """The counts of all items. A pass over a week of hours: for the background."""
     first, last = window(now_us)
     decayed = connection.execute(f"SELECT item_id, event, grade, value, at_us FROM {schema}.item_decayed")  # noqa: S608
+    days, (before, after) = parts(first, last)
     week = connection.execute(
-        f"SELECT item_id, event, grade, sum(n), sum(valued), sum(share_nano) FROM {schema}.item_hours"  # noqa: S608
-        " WHERE hour BETWEEN ? AND ? GROUP BY item_id, event, grade",
-        (first, last),
+        f"""SELECT item_id, event, grade, sum(n), sum(valued), sum(share_nano) FROM (
+            SELECT {_COUNTS} FROM {schema}.item_days WHERE day BETWEEN ? AND ?
+            UNION ALL SELECT {_COUNTS} FROM {schema}.item_hours WHERE hour BETWEEN ? AND ?
+            UNION ALL SELECT {_COUNTS} FROM {schema}.item_hours WHERE hour BETWEEN ? AND ?
+        ) GROUP BY item_id, event, grade""",  # noqa: S608
+        [bound for part in (days, before, after) for bound in (part.start, part.stop - 1)],
     )
     (since,) = connection.execute(
         f"SELECT min(hour) FROM {schema}.item_hours WHERE hour BETWEEN ? AND ?",  # noqa: S608
@@ -154,6 +169,7 @@ def read_item_counts(connection: sqlite3.Connection, now_us: int, schema: str = 
 def forget_counts(connection: sqlite3.Connection, now_us: int) -> None:
     """Remove what is in no window any more."""
     connection.execute("DELETE FROM item_hours WHERE hour < ?", (now_us // HOUR_US - KEEP_HOURS,))
+    connection.execute("DELETE FROM item_days WHERE day < ?", ((now_us // HOUR_US - KEEP_HOURS) // DAY_H,))
     # A source that is offered again after so long has nothing in a window either.
     connection.execute("DELETE FROM shown_sources WHERE hour < ?", (now_us // HOUR_US - 2 * KEEP_HOURS,))
     connection.execute("DELETE FROM item_decayed WHERE at_us < ?", (now_us - KEEP_DECAYED_US,))

@@ -372,3 +372,14 @@ def test_what_was_shown_counts_once_for_each_source_and_is_no_sign_of_what_trend
     counts = by_key(store.read_item_counts(NOW))
     assert {key: n for key, (n, *_) in counts.items()} == {Key("a", "impression", -1): 9, Key("b", "impression", -1): 1}
     assert counts[Key("b", "impression", -1)][3] == 0.0
+
+
+@pytest.mark.parametrize("into_the_day", range(0, 24, 5))
+def test_a_week_is_168_hours_at_any_hour_of_the_day(store: OnlineStore, into_the_day: int) -> None:
+    now = NOW // (24 * HOUR_US) * 24 * HOUR_US + into_the_day * HOUR_US
+    hours = range(now // HOUR_US - 200, now // HOUR_US + 3)
+    assert store.add_shown("all", {(hour, "a"): 1 for hour in hours})
+    counts = store.read_item_counts(now)
+    assert counts.n.tolist() == [168]
+    assert counts.since_us == now - 168 * HOUR_US
+    assert store.read_item_counts(now + 90_000_000).n.tolist() == [169]  # a current hour as well

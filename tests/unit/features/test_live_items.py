@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.dataset import DatasetConfig
 from contracts.errors import UsageError
 from contracts.events import Event
-from features.item_counts import NO_GRADE, ItemCounts, count_events, grade_of
+from features.item_counts import NO_GRADE, ItemCounts, count_events, grade_of, parts
 from features.live_items import live_item_features, weights
 from features.offline.items import item_features_as_of
 from features.online.memory import MemoryStore
@@ -108,6 +110,13 @@ def test_exposures_are_the_impressions_of_a_rate_and_those_sent_of_an_answer_are
     counts = store.read_item_counts(NOW)
     live = live_item_features(counts, config, rows_of(counts), len(ITEMS))
     assert live["item_ctr_7d"][0] == pytest.approx((8 + 0.02 * 20) / (60 + 2 + 20))
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_days_and_the_hours_around_them_are_the_hours_from_first_to_last(first: int, length: int) -> None:
+    days, (before, after) = parts(first, first + length - 1)
+    hours = [*before, *(d * 24 + h for d in days for h in range(24)), *after]
+    assert hours == list(range(first, first + length))
 
 
 def test_columns_are_aligned() -> None:
