@@ -69,7 +69,7 @@ log = logging.getLogger("streamrec.serving")
 REFRESH_S = 3.0
 LOOK_S = 1.0
 CATALOGUE_S = 0.25  # between looks at the live catalogue
-FOLLOW_REST_S = 1.0  # between new models, at most
+FOLLOW_REST_S = 0.5  # between new models, at most
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
 
