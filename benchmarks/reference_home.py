@@ -24,6 +24,7 @@ from features.online.sqlite import SqliteStore
 from features.online.streaming import EVENTS_DB
 from features.registry import REGISTRY
 from features.resolve import LAST_10
+from training import nearest
 from training.models import dcn_fast, dcn_folded, dcn_graph, dcn_int8
 
 HOUR_US = 3_600_000_000
@@ -46,7 +47,7 @@ class Size:
     @property
     def key(self) -> str:
         graphs = (dcn_fast.__file__, dcn_folded.__file__, dcn_graph.__file__, dcn_int8.__file__)
-        files = (reference_world.__file__, reference_ranker.__file__, *graphs, __file__)
+        files = (reference_world.__file__, reference_ranker.__file__, nearest.__file__, *graphs, __file__)
         code = b"".join(Path(file).read_bytes() for file in files)
         told = repr(self).encode() + REGISTRY.hash.encode()
         return f"{self.items}x{self.users}-{hashlib.sha256(told + code).hexdigest()[:10]}"

@@ -134,16 +134,19 @@ def _retrieval(
 
     # Items of a category lie near one another and users near a few categories: an index has something to find.
     centres = _unit(rng.standard_normal((categories, EMBEDDING_DIM)))
-    embeddings = _near(rng, centres, catalogue.category)
+    embeddings = items_near(rng, centres, catalogue.category)
     np.save(folder / "item_embeddings.npy", embeddings)
-    tastes = _tastes(rng, centres, users)
+    tastes = tastes_near(rng, centres, users)
     onnx.save(_two_tower(rng, embeddings, tastes, attributes), str(folder / "two_tower.onnx"))
     checked = rng.permutation(users)[:CHECKED_USERS]
     sessions = embeddings[rng.integers(0, n, (len(checked), HISTORY_LENGTH))].mean(axis=1)
     index, _ = build_index(embeddings, _unit(tastes[checked] + sessions), seed)
     faiss.write_index(index, str(folder / "items.faiss"))
     graph_centres = _unit(rng.standard_normal((categories, graph_dim)))
-    graph_items, graph_users = _near(rng, graph_centres, catalogue.category), _tastes(rng, graph_centres, users)
+    graph_items, graph_users = (
+        items_near(rng, graph_centres, catalogue.category),
+        tastes_near(rng, graph_centres, users),
+    )
     np.save(folder / "graph_items.npy", graph_items)
     np.save(folder / "graph_users.npy", graph_users)
     if n > EXACT_UP_TO:
@@ -175,12 +178,14 @@ def _retrieval(
     }
 
 
-def _near(rng: np.random.Generator, centres: NDArray[np.float32], category: NDArray[np.int32]) -> NDArray[np.float32]:
+def items_near(
+    rng: np.random.Generator, centres: NDArray[np.float32], category: NDArray[np.int32]
+) -> NDArray[np.float32]:
     """float32 [N, D], unit length: items around the centres of their categories."""
     return _unit(0.7 * centres[category] + 0.7 * _unit(rng.standard_normal((len(category), centres.shape[1]))))
 
 
-def _tastes(rng: np.random.Generator, centres: NDArray[np.float32], users: int) -> NDArray[np.float32]:
+def tastes_near(rng: np.random.Generator, centres: NDArray[np.float32], users: int) -> NDArray[np.float32]:
     """float32 [users, D], near unit length: what users are near to, one category more than another."""
     first, second = rng.integers(0, len(centres), (2, users))
     weight = rng.uniform(0.6, 0.9, (users, 1)).astype(np.float32)
