@@ -56,7 +56,11 @@ class Settings(BaseModel):
     device: Literal["cpu", "gpu"] = Field("cpu", description="where the ranker runs; the CPU when there is no GPU")
     bundles: Path | None = Field(None, description="folder with retrieval/, ranking/, fallback/ in place of a Bento's")
     log_format: Literal["text", "json"] = Field("text", description="how the lines of the log are written")
-    traces: str = Field("off", description="OpenTelemetry spans: `off`, `log`, or the URL of an OTLP collector")
+    traces: str = Field(
+        "off",
+        pattern=r"^(off|log|https?://\S+)$",
+        description="OpenTelemetry spans: `off`, `log`, or the URL of an OTLP collector",
+    )
     trace_share: float = Field(
         0.01, ge=0, le=1, description="share of requests without a `traceparent` that are traced"
     )

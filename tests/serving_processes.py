@@ -106,6 +106,7 @@ def running(
             "STREAMREC_BUNDLES": str(bundles),
             "STREAMREC_TOKEN": TOKEN,
             "STREAMREC_DEADLINE_MS": "20000",
+            "STREAMREC_PATIENCE_MS": "20000",
             "STREAMREC_FEATURES_BUDGET_MS": "2000",
             "STREAMREC_RETRIEVAL_BUDGET_MS": "8000",
             "STREAMREC_RANKING_BUDGET_MS": "6000",

@@ -67,6 +67,7 @@ class Cli:
                 **{k: v for k, v in os.environ.items() if not k.startswith("STREAMREC_")},
                 "STREAMREC_HOME": str(self.home),
                 "STREAMREC_DEADLINE_MS": "5000",  # a busy machine must not change the answers
+                "STREAMREC_PATIENCE_MS": "5000",
                 "STREAMREC_RETRIEVAL_BUDGET_MS": "2500",
                 "STREAMREC_RANKING_BUDGET_MS": "1500",
                 "STREAMREC_CONTROL_PORT": "0",

@@ -65,7 +65,14 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
         )
         for tag, url in sockets.items()
     ]
-    cli = Cli(home, {"STREAMREC_CONFIG": str(folder / "streamrec.toml"), "STREAMREC_DEADLINE_MS": "1000"})
+    cli = Cli(
+        home,
+        {
+            "STREAMREC_CONFIG": str(folder / "streamrec.toml"),
+            "STREAMREC_DEADLINE_MS": "1000",
+            "STREAMREC_PATIENCE_MS": "1000",
+        },
+    )
     try:
         until(lambda: all(Path(url.removeprefix("unix:")).exists() for url in sockets.values()))
         up = cli("up", "--port", "0", "--no-ui")

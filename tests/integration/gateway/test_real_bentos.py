@@ -26,6 +26,7 @@ class Bento:
             "STREAMREC_HOME": str(world.home),
             "STREAMREC_FRONT_KEY": FRONT_KEY,
             "STREAMREC_DEADLINE_MS": "5000",
+            "STREAMREC_PATIENCE_MS": "5000",
             "STREAMREC_RETRIEVAL_BUDGET_MS": "2000",
             "BENTOML_HOME": str(world.folder / "bentoml"),
             "BENTOML_DO_NOT_TRACK": "True",

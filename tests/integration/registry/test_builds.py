@@ -139,11 +139,17 @@ def test_a_gpu_bento_has_its_own_lock_and_a_cuda_base(registry: Registry, home: 
     installed = (bento.folder / "env" / "python" / "requirements.txt").read_text()
     assert "onnxruntime-gpu==" in installed
     assert "onnxruntime==" not in installed
+    assert _names(installed) == _names((root / "deploy" / "requirements-serve-gpu.txt").read_text())
+    cpu = _names((root / "deploy" / "requirements-serve.txt").read_text())
+    assert cpu - _names(installed) == {"onnxruntime"}  # nothing else of what serves is missing there
     dockerfile = (bento.folder / "env" / "docker" / "Dockerfile").read_text()
     assert "FROM nvidia/cuda:13" in dockerfile
     assert "python3-pip" in dockerfile
     assert "uv venv --python 3.11" in dockerfile
-    assert "ARG STREAMREC_DEVICE=gpu" in dockerfile
+    # A GPU is given batches: the ranker in a process of its own.
+    for name, value in (("STREAMREC_DEVICE", "gpu"), ("STREAMREC_TOPOLOGY", "distributed")):
+        assert f"ARG {name}={value}" in dockerfile
+        assert f"ENV {name}=${name}" in dockerfile
     assert "\nUSER bentoml" in dockerfile
     assert bento.labels["device"] == "gpu"
 
@@ -313,3 +319,7 @@ def test_a_gateway_s_bento_has_no_models_and_is_built_once_for_one_code(tmp_path
     assert stored_bento("streamrec-gateway:latest", tmp_path).tag == stored_bento(first.tag, tmp_path).tag == first.tag
     with pytest.raises(NotFound, match="no Bento has been built"):
         stored_bento(None, tmp_path)
+
+
+def _names(requirements: str) -> set[str]:
+    return {line.partition("==")[0].strip() for line in requirements.splitlines() if "==" in line}

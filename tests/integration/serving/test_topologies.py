@@ -84,6 +84,26 @@ def test_concurrent_requests_are_ranked_in_one_batch_and_score_as_they_do_alone(
     np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-6)
 
 
+def test_under_load_requests_are_ranked_in_batches_and_all_are_answered(distributed):
+    """What a GPU would be given: fewer calls of the ranker than requests, and no request lost in a batch."""
+
+    def ranked():
+        return tuple(distributed.counted(f'ranking_process{{count="{c}"}}') for c in ("batches", "rows"))
+
+    async def load():
+        async with httpx.AsyncClient(base_url=distributed.url, timeout=60) as client:
+            asked = [client.post("/v1/recommendations", json={"user_id": f"u{i % 250}", "k": 10}) for i in range(200)]
+            return [answer.json() for answer in await asyncio.gather(*asked)]
+
+    batches, rows = ranked()
+    answers = asyncio.run(load())
+    by_dcn = [answer for answer in answers if answer["ranked_by"] == "dcn"]
+    assert all(len(answer["items"]) == 10 for answer in answers)
+    assert len(by_dcn) > 10  # the others came to a lower rung: two hundred at once are overload
+    wait_until(lambda: ranked()[1] >= rows + 10 * len(by_dcn), why="the counts of the Ranking process")
+    assert 0 < ranked()[0] - batches < len(by_dcn)
+
+
 def test_a_ranking_process_killed_under_load_loses_no_request(distributed):
     """Each answer is a 200, and none is below `simple_ranking`; then it is `full` again."""
     assert distributed.recommend(user_id="u1")["ranked_by"] == "dcn"
