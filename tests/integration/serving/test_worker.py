@@ -57,7 +57,6 @@ def test_without_the_rankers_file_it_starts_degraded_says_so_and_stops_cleanly_o
 
 # Each with how many keep-alive clients that ask again as soon as they have an answer.
 TOPOLOGIES = {
-    "one": (["--workers", "1"], 16),
     "two": (["--workers", "2"], 24),
     "distributed": (["--topology", "distributed"], 16),
 }
@@ -134,6 +133,55 @@ def test_a_killed_worker_is_replaced_and_a_killed_parent_leaves_no_orphan_and_no
         assert httpx.get(f"{served.url}/metrics").text.count("\nstreamrec_in_flight ") == 1
         served.process.kill()
         wait_until(lambda: not any(map(alive, workers)), why="the end of the workers")
+        assert port_is_free(served.url)
+
+
+def belonging_to(home):
+    """Every process, wherever it hangs in the tree, that was started for this home."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("STREAMREC_HOME") == str(home) and alive(process.pid):
+                found[process.pid] = process.cmdline()
+    return found
+
+
+def test_whichever_process_is_killed_it_is_replaced_and_after_its_parent_nothing_is_left(world, tmp_path):
+    home = tmp_path / "home"
+    with running([*SERVE, "--topology", "distributed"], home, world) as served:
+        event = {"user_id": "u1", "item_id": "i1", "event": "click", "timestamp": "2023-11-14T22:00:00Z"}
+
+        def accepted(number):
+            answer = httpx.post(f"{served.url}/v1/events", json=[{**event, "event_id": f"e{number}"}], timeout=30)
+            return answer.status_code == 202
+
+        def consumers():
+            return {pid for pid, words in belonging_to(home).items() if "bentos.telemetry.consumer" in words}
+
+        def runners():
+            return {pid for pid, words in belonging_to(home).items() if "--service" in words}
+
+        assert accepted(1)
+        (consumer,), before = consumers(), runners()
+        victims = {consumer, before.copy().pop(), served.document["processes"]["worker 1"]}
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+
+        def whole_again():
+            with contextlib.suppress(OSError, httpx.HTTPError):
+                return (
+                    accepted(2)
+                    and len(consumers()) == 1
+                    and len(runners()) == len(before)
+                    and served.ready()["status"] == "ready"
+                )
+
+        wait_until(whole_again, 60, "all processes there again")
+        assert not victims & set(belonging_to(home))
+        assert served.recommend(user_id="u1", k=3)["degradation"] == "full"
+
+        served.process.kill()
+        wait_until(lambda: not belonging_to(home), 40, "the end of all processes")
         assert port_is_free(served.url)
 
 
