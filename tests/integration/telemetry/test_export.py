@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.event_store import EventStore
+from bentos.telemetry.event_stream import RedisEventLog
 from bentos.telemetry.exposures import ExposureLog
 from cli.main import app
 from contracts.dataset import DatasetConfig
@@ -255,3 +256,22 @@ def test_the_command_prints_one_document_and_rolls_the_log(home: Path, world: Pa
     assert list((home / "log/exposures").glob("date=*/*.parquet"))
     assert CliRunner().invoke(app, [*words, "--since", "yesterday"]).exit_code == 2
     assert CliRunner().invoke(app, [*words, "--since", "2040-01-01"]).exit_code == 1
+
+
+@pytest.mark.redis
+def test_events_of_a_log_in_redis_are_exported_by_the_command(
+    home: Path, world: Path, tmp_path: Path, durable_url: str
+) -> None:
+    log(home, [shown(home, "r1", ["i3", "i1"])], [clicked("embedded", "i3", "r1")])
+    stream = RedisEventLog(durable_url)
+    stream.append([[clicked("e1", "i1", "r1"), clicked("e2", "i2")]])
+    stream.close()
+    done = CliRunner().invoke(
+        app,
+        ["data", "export", str(tmp_path / "own"), "--items", str(world), "--home", str(home), "--json"],
+        env={"STREAMREC_EVENT_LOG": durable_url},
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["events"] == 2
+    clicks = [(r["item_id"], r["position"]) for r in rows(tmp_path / "own") if r["event"] == "click"]
+    assert sorted(clicks) == [("i1", 2), ("i2", None)]
