@@ -108,21 +108,23 @@ class Funnel:
         return self._ladder.lowest(flight, why)
 
     async def _serve(self, flight: InFlight, store: UserReader) -> tuple[Slate, Candidates]:
-        query, trace, plan = flight.query, flight.trace, flight.plan
+        query, plan = flight.query, flight.plan
         known = self.stages.hydrate.known(query)
         if query.sources_off:
             flight.notes.append(f"switched off: {', '.join(query.sources_off)}")
+        here = self._remote_retrieval is None and self._remote_ranking is None and self._remote_fallback is None
+        if here and not getattr(store, "waits", True):
+            # There is no wait to fill with the early sources, and a hop saved is a tenth of the loop's work.
+            await self._read(flight, store)
+            user = self._hydrated(flight, known)
+            return await self._on_compute(lambda: self.stages.one_hop(flight, known, user))
         early_names = self._names(query, needs_session=False)
         early = asyncio.ensure_future(self._retrieve(early_names, flight, known))
         early.add_done_callback(_noticed)
         try:
             await self._read(flight, store)
-            with trace.stage("hydrate"):
-                user = self.stages.hydrate.resolve(query, known, flight.state or UserState(query.user_id))
-            flight.stale = user.stale or flight.stale
-            if query.aim == "full" and (why := self.thin(user)):
-                query = flight.query = replace(query, aim="simple_ranking")
-                flight.notes.append(why)
+            user = self._hydrated(flight, known)
+            query = flight.query
             try:
                 async with asyncio.timeout(_seconds(plan.retrieval_until - time.perf_counter())):
                     flight.add(await early)
@@ -130,12 +132,23 @@ class Funnel:
                 flight.add(dict.fromkeys(early_names, "late: not back when the rest had to start"))
         finally:
             early.cancel()
-        if self._remote_retrieval is None and self._remote_ranking is None and self._remote_fallback is None:
+        if here:
             return await self._on_compute(lambda: self.stages.second_hop(flight, user), begun=True)
         flight.add(await self._retrieve(self._names(query, needs_session=True), flight, user))
         candidates, rows = await self._on_compute(lambda: self._with_rows(flight, user), begun=True)
         given = await self._remote_scores(rows, flight)
         return await self._on_compute(lambda: self.stages.conclude(flight, user, candidates, rows, given), begun=True)
+
+    def _hydrated(self, flight: InFlight, known: User) -> User:
+        """The user with what was read; one of whom too little is known may not be worth the deep ranker."""
+        query = flight.query
+        with flight.trace.stage("hydrate"):
+            user = self.stages.hydrate.resolve(query, known, flight.state or UserState(query.user_id))
+        flight.stale = user.stale or flight.stale
+        if query.aim == "full" and (why := self.thin(user)):
+            flight.query = replace(query, aim="simple_ranking")
+            flight.notes.append(why)
+        return user
 
     async def _read(self, flight: InFlight, store: UserReader) -> None:
         """One round trip. A store that is away or late costs the user's features, not the answer."""

@@ -84,6 +84,14 @@ class Stages:
         flight.add(self.retrieval.retrieve(late, query, user, flight.trace, limits=flight.plan))
         return user
 
+    def one_hop(self, flight: InFlight, known: User, user: User) -> tuple[Slate, Candidates]:
+        """All of it, where the store did not have to be waited for. The early sources know the user as ever."""
+        flight.worth("retrieval")
+        off = flight.query.sources_off
+        early = tuple(name for name in self.retrieval.names(needs_session=False) if name not in off)
+        flight.add(self.retrieval.retrieve(early, flight.query, known, flight.trace, limits=flight.plan))
+        return self.second_hop(flight, user)
+
     def second_hop(self, flight: InFlight, user: User) -> tuple[Slate, Candidates]:
         """What needs the session, then all that follows."""
         flight.worth("retrieval")

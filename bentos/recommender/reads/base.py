@@ -8,8 +8,11 @@ from features.online.base import UserState
 
 
 class UserReads(Protocol):
-    """counts: reads by how they went. breakers: name → that of one store."""
+    """counts: reads by how they went. breakers: name → that of one store. waits: a read takes so long that other work
+    should be done beside it.
+    """
 
+    waits: bool
     counts: Counter[str]
     breakers: dict[str, Breaker]
 

@@ -14,6 +14,8 @@ from features.online.base import OnlineStore, UserState
 
 
 class LocalReads:
+    waits = False
+
     def __init__(self, store: OnlineStore, breaker: Breaker, clock: Callable[[], float] = time.perf_counter) -> None:
         self.counts: Counter[str] = Counter()
         self.breakers = {"online_store": breaker}

@@ -41,6 +41,8 @@ class RemoteReads:
         keep_s: how long a state may be used again; 0: not at all.
     """
 
+    waits = True
+
     def __init__(
         self,
         store: OnlineStore,

@@ -128,6 +128,31 @@ def test_sources_that_need_no_session_run_while_the_store_is_read(models: Models
     assert spans["source.two_tower"][0] >= store_ended
 
 
+def test_where_the_store_does_not_wait_one_hop_gives_what_two_give(models: Models, ask: Any, compute: Any) -> None:
+    hops = 0
+
+    async def counted(work: Callable[[], T], **begun: bool) -> T:
+        nonlocal hops
+        hops += 1
+        return await compute(work, **begun)
+
+    class Here(Store):
+        waits = False
+
+    funnel = Funnel(models, default_rules(), compute=counted)
+    for user in ("u1", "nobody"):
+        for sources_off in ((), ("content", "two_tower")):
+            query, known = ask(user, sources_off=sources_off), state(user, "i3", "i9")
+            two = serve(funnel, query, Store(known))
+            assert hops == 2
+            one = serve(funnel, query, Here(known))
+            assert hops == 3
+            hops = 0
+            for name in ("item_ids", "scores", "sources", "degradation", "digest", "top", "notes"):
+                assert getattr(one, name) == getattr(two, name)
+            assert dict(one.candidates) == dict(two.candidates)
+
+
 @pytest.mark.parametrize("name", ["two_tower", "graph", "content", "trending"])
 def test_a_late_source_is_left_out_by_name_and_the_rest_answer(
     name: str, models: Models, ask: Any, compute: Any
