@@ -104,6 +104,11 @@ class Settings(BaseModel):
         return self
 
     @property
+    def shares_a_catalogue(self) -> bool:
+        """Whether the live catalogue is that of all machines with this online store."""
+        return self.online_store not in ("sqlite", "memory")
+
+    @property
     def control_uri(self) -> str:
         return self.control_db or f"sqlite:///{self.home.resolve() / 'control' / 'control.db'}"
 

@@ -7,12 +7,13 @@ what is newer than what it has, and the file does not grow with the number of ch
 import contextlib
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from bentos.catalogue.shared import Position
 from contracts.errors import Refused, Unreachable
 from contracts.live_items import ItemChange, ItemState, after
 from features.online.streaming import make_private
@@ -28,6 +29,9 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS catalogue"
     " (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, version INTEGER NOT NULL,"
     " ordinals INTEGER NOT NULL)",
+    # How far the catalogue that several machines share was taken in.
+    "CREATE TABLE IF NOT EXISTS shared"
+    " (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, version INTEGER NOT NULL)",
 )
 _WRITE = (
     "INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT (item_id)"
@@ -90,7 +94,7 @@ class CatalogueStore:
             version, ordinal = self._counters()
             states: dict[str, ItemState] = {}
             changed: dict[str, None] = {}
-            added = 0
+            given = ordinal
             for change in changes:
                 old = states.get(change.item_id) or self._state(change.item_id)
                 new = after(old, change)
@@ -98,24 +102,65 @@ class CatalogueStore:
                     continue
                 if new.facts is not None and not new.ordinal:
                     ordinal += 1
-                    added += 1
                     new = msgspec.structs.replace(new, ordinal=ordinal)
                 states[change.item_id] = new
                 changed[change.item_id] = None
-            if added and ordinal > self._max_items:
+            if ordinal > max(given, self._max_items):
                 raise Refused(
-                    f"{ordinal - added} items were put and {self._max_items} may be: build a Bento that knows them",
+                    f"{given} items were put and {self._max_items} may be: build a Bento that knows them",
                     next_command="streamrec train --data DIR && streamrec build",
                 )
-            if changed:
-                version += 1
-                rows = [(i, version, s.ordinal, _encode(s)) for i, s in states.items()]
-                db.executemany(_WRITE, rows)
-                db.execute("UPDATE catalogue SET version = ?, ordinals = ?", (version, ordinal))
+            version = self._write(db, states, version, ordinal)
         return Applied(version, tuple(changed))
+
+    def take(self, states: Sequence[ItemState], position: Position) -> None:
+        """States of the shared catalogue, which stand at `position` in it. Never refused: others have taken them.
+
+        Raises:
+            Unreachable: as `apply`.
+        """
+        with self._transaction() as db:
+            version, ordinal = self._counters()
+            new: dict[str, ItemState] = {}
+            for state in states:
+                old = self._state(state.item_id)
+                number = old.ordinal if old else 0
+                if state.facts is not None and not number:
+                    ordinal += 1
+                    number = ordinal
+                mine = msgspec.structs.replace(state, ordinal=number)
+                if mine != old:
+                    new[state.item_id] = mine
+            self._write(db, new, version, ordinal)
+            db.execute("INSERT OR REPLACE INTO shared VALUES (1, ?, ?)", position)
+
+    def position(self) -> Position:
+        """How far `take` has come."""
+        with self._reading() as db:
+            return Position(*(db.execute("SELECT identity, version FROM shared").fetchone() or ()))
+
+    def states(self) -> list[ItemState]:
+        """All of them."""
+        with self._reading() as db:
+            return [_decode(row[0]) for row in db.execute("SELECT state FROM items")]
 
     def close(self) -> None:
         self._db.close()
+
+    def _write(self, db: sqlite3.Connection, states: Mapping[str, ItemState], version: int, ordinal: int) -> int:
+        """The version after it."""
+        if states:
+            version += 1
+            db.executemany(_WRITE, [(i, version, s.ordinal, _encode(s)) for i, s in states.items()])
+            db.execute("UPDATE catalogue SET version = ?, ordinals = ?", (version, ordinal))
+        return version
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            yield self._db
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise self._away(error) from error
 
     def _counters(self) -> tuple[int, int]:
         version, ordinals = self._db.execute("SELECT version, ordinals FROM catalogue").fetchone()

@@ -42,6 +42,7 @@ from contracts.settings import Settings
 log = logging.getLogger("streamrec.gateway")
 
 TABLE_S = 0.1  # how often a new table is looked for in memory; the file's watch has its own pace
+CONSUMER_S = 1.0  # how often it is looked whether there is a consumer
 CATALOGUE_S = 0.25  # how often the live catalogue is looked at
 PROBE_S = 1.0
 POPULARITY_S = 60.0
@@ -104,6 +105,8 @@ class GatewayRuntime:
             asyncio.create_task(self._forever(OBSERVE_S, self._observe)),
             asyncio.create_task(self._events.start()),
         ]
+        if self.settings.shares_a_catalogue:  # the consumer brings what other machines change: one must be there
+            self._tasks.append(asyncio.create_task(self._forever(CONSUMER_S, self._events.start)))
         self.phase = "serving"
         log.info("serving table %s", self.routes.name or "none yet")
 

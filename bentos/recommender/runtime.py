@@ -69,6 +69,7 @@ log = logging.getLogger("streamrec.serving")
 REFRESH_S = 3.0
 LOOK_S = 1.0
 CATALOGUE_S = 0.25  # between looks at the live catalogue
+CONSUMER_S = 1.0  # between looks whether there is a consumer
 FOLLOW_REST_S = 0.5  # between new models, at most
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
@@ -176,6 +177,8 @@ class Runtime:
             asyncio.create_task(self._forever(CATALOGUE_S, self._look_at_catalogue)),
             asyncio.create_task(self._forever(CATALOGUE_S, self._follow_catalogue)),
         ]
+        if self.settings.shares_a_catalogue:  # the consumer brings what other machines change: one must be there
+            self._tasks.append(asyncio.create_task(self._forever(CONSUMER_S, self._events.start)))
         if self._remotes:
             self._tasks.append(asyncio.create_task(self._forever(RUNNERS_S, self._remotes.ask_status)))
         self._load.watch()

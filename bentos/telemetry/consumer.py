@@ -28,6 +28,7 @@ from pathlib import Path
 import msgspec
 
 from bentos.catalogue.intake import CatalogueIntake
+from bentos.catalogue.shared import SharedCatalogue
 from bentos.telemetry.event_logs import EventLog, is_redis, open_event_log
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.rendezvous import lock_path, run_folder, socket_to_bind
@@ -82,6 +83,7 @@ class Consumer:
             hold the features.
         log: default: `events.db`. Closed at the end, as `other` is.
         max_items: items that may be put live.
+        shared: the catalogue of several machines, where they share one.
         counts_items: have the counts of items laid down in a file, for the processes that serve.
     """
 
@@ -91,6 +93,7 @@ class Consumer:
     log: EventLog | None = None
     max_items: int = 100_000
     counts_items: bool = False
+    shared: SharedCatalogue | None = None
     _waiting: list[_Waiting] = field(default_factory=list)
     _waiting_events: int = 0
     _waiting_bytes: int = 0
@@ -104,7 +107,7 @@ class Consumer:
     _counter: asyncio.subprocess.Process | None = None
 
     def __post_init__(self) -> None:
-        self.catalogue = CatalogueIntake(self.home, self.max_items)
+        self.catalogue = CatalogueIntake(self.home, self.max_items, self.shared)
 
     async def run(self, lock_inode: int | None = None) -> None:
         """Serve until told or left alone. `lock_inode`: end also when the lock file is no longer this one."""
@@ -126,6 +129,7 @@ class Consumer:
             telling = asyncio.create_task(self._teller.run()) if self._teller else None
             committing = asyncio.create_task(self._commit_until_stopped(store, commits))
             beating = asyncio.create_task(self._beat(store, commits, lock_inode))
+            following = asyncio.create_task(self.catalogue.follow())
             try:
                 await self._stop.wait()
             finally:
@@ -144,6 +148,8 @@ class Consumer:
                 await asyncio.gather(*self._clients, return_exceptions=True)
                 await self._end_helpers()
                 store.close()
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
                 self.catalogue.close()
                 if self.other:
                     self.other.close()
@@ -316,6 +322,10 @@ def _say(words: str) -> None:
         print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {words}", file=sys.stderr, flush=True)
 
 
+def _shared_catalogue(settings: Settings) -> SharedCatalogue | None:
+    return SharedCatalogue(settings.online_store) if settings.shares_a_catalogue else None
+
+
 def _other_store(settings: Settings) -> OnlineStore | None:
     """None where the log's own transactions hold the features, and for a memory store, which is of the process that
     serves."""
@@ -347,6 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log=open_event_log(settings, home),
             max_items=settings.live_items,
             counts_items=settings.online_store != "memory",
+            shared=_shared_catalogue(settings),
         )
         asyncio.run(consumer.run(os.fstat(lock).st_ino))
     except StreamRecError as error:
