@@ -5,6 +5,7 @@ Without redis-server these tests are skipped on a developer's machine and fail w
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -44,6 +45,11 @@ class RedisServer:
                 except redis.exceptions.RedisError:
                     assert time.monotonic() < deadline, "redis-server did not come up"
                     assert self._process.poll() is None, "redis-server ended"
+
+    def freeze(self) -> None:
+        """It takes connections and answers nothing, until it is stopped."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
         """By kill -9."""

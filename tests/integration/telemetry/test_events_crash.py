@@ -102,14 +102,14 @@ class Killer:
         chance = random.Random(self.load.seed)  # noqa: S311 - repeatable
         end = time.monotonic() + seconds
         targets = ["consumer", "consumer", "worker", *(["redis", "redis"] if self.server else [])]
-        turn = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or not set(targets) <= self.kills.keys():
+            assert time.monotonic() < end + 120, f"only {dict(self.kills)} were killed"
             before = len(self.load.answered)
-            await _until(lambda before=before: len(self.load.answered) > before, 60, "an answer between two kills")
+            await _until(lambda before=before: len(self.load.answered) > before, 90, "an answer between two kills")
             await asyncio.sleep(chance.expovariate(1 / mean_pause_s))
-            # Each of them in the first round, so that a short run kills them all.
-            target = targets[1 + turn] if turn + 1 < len(targets) else chance.choice(targets)
-            turn += 1
+            # First each of them once, so that a short run kills them all.
+            spared = [t for t in dict.fromkeys(targets) if t not in self.kills]
+            target = spared[0] if spared else chance.choice(targets)
             if await self._kill(target):
                 self.kills[target] += 1
 

@@ -1,6 +1,8 @@
 """An online store apart from the log is kept in step, and holds up nobody."""
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,12 +15,13 @@ from bentos.telemetry.consumer import Consumer, Pace
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.event_stream import RedisEventLog
 from bentos.telemetry.events_client import EventsClient
-from bentos.telemetry.rendezvous import run_folder, socket_to_connect
+from bentos.telemetry.rendezvous import lock_path, run_folder, socket_to_connect
 from bentos.telemetry.teller import Teller
 from contracts.errors import Overloaded, Unreachable
 from contracts.events import Event
 from features.online.memory import MemoryStore
 from tests.redis_server import RedisServer, started
+from tests.serving_processes import alive
 
 FAST = Pace(beat_s=0.05, farewell_s=0.05, alone_s=0.3, last_tell_s=0.1)
 
@@ -191,5 +194,28 @@ def test_while_the_log_in_redis_is_away_events_are_refused_and_then_work_again(t
     try:
         log = RedisEventLog(server.url, timeout_s=2)
         with_consumer(tmp_path / "h", Consumer(tmp_path / "h", store, pace=FAST, log=log), body)
+    finally:
+        server.stop()
+
+
+@pytest.mark.redis
+def test_an_online_store_that_hangs_holds_up_neither_answers_nor_the_end_of_the_consumer(tmp_path: Path) -> None:
+    server: RedisServer = started(tmp_path, durable=False)
+    home = tmp_path / "h"
+
+    async def main() -> None:
+        client = EventsClient(home, online_store=server.url)
+        assert await client.send([event("a")]) == (1, 0)
+        server.freeze()
+        assert await client.send([event("b")]) == (1, 0)
+        pid = int(lock_path(home).read_text())
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: not alive(pid), 12)
+        assert await client.send([event("b"), event("c")]) == (1, 1)
+        os.kill(int(lock_path(home).read_text()), signal.SIGKILL)
+        await client.close()
+
+    try:
+        asyncio.run(main())
     finally:
         server.stop()
