@@ -36,6 +36,8 @@ BENCH := .venv/bin/streamrec bench
 # Side by side with the peers that are installed (benchmarks/peers/setup); about 40 minutes on a quiet machine.
 bench: $(STAMP)
 	$(BENCH) serve --peers fastapi,bentoml_graph,ray_serve --pairs 10 --save $(RESULTS)/serve.json
+	$(BENCH) rank --save $(RESULTS)/rank.json
+	$(BENCH) retrieve --save $(RESULTS)/retrieve.json
 	$(BENCH) serve --growth candidates --pairs 10 --save $(RESULTS)/growth-candidates.json
 	$(BENCH) serve --growth clients --pairs 3 --save $(RESULTS)/growth-clients.json
 	$(BENCH) serve --growth items --pairs 3 --save $(RESULTS)/growth-items.json

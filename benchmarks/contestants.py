@@ -36,25 +36,43 @@ class Place:
 
 @contextmanager
 def ours(
-    place: Place, *, name: str = "streamrec", workers: int = 1, topology: str = "colocated", **settings: str
+    place: Place,
+    *,
+    name: str = "streamrec",
+    workers: int = 1,
+    topology: str = "colocated",
+    bento: str | None = None,
+    **settings: str,
 ) -> Iterator[Server]:
     """`streamrec serve` as it comes: exposures, contexts, metrics, breakers and deadlines on.
 
-    settings: STREAMREC_* by their names in lower case.
+    bento: a tag that is built in this server's home; else code from here with the reference's bundles. settings:
+    STREAMREC_* by their names in lower case.
     """
     home = place.folder / f"{name}-home"
     if not home.exists():
         place.reference.home(home)
     env = {
         "STREAMREC_HOME": str(home),
-        "STREAMREC_BUNDLES": str(place.reference.world),
+        **({} if bento else {"STREAMREC_BUNDLES": str(place.reference.world)}),
         "STREAMREC_CONFIG": str(place.folder / "none.toml"),
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "PYTHONPATH": str(ROOT),
         **{f"STREAMREC_{key.upper()}": value for key, value in settings.items()},
     }
-    command = [sys.executable, "-m", "cli", "serve", "--json", "--port", "0", "--workers", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "serve",
+        *([bento] if bento else []),
+        "--json",
+        "--port",
+        "0",
+        "--workers",
+        str(workers),
+    ]
     command += ["--topology", topology]
     with server(name, command, core=place.core, log=place.folder / f"{name}.log", env=env, cwd=ROOT) as started:
         yield started

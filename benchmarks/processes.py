@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -102,7 +103,9 @@ def server(
     Raises:
         StreamRecError: it ended, or it gave no recommendation in time.
     """
-    pinned = ["taskset", "-c", str(core)] if core is not None else []
+    # A benchmark that is killed takes its servers with it.
+    tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    pinned = [*tied, *(["taskset", "-c", str(core)] if core is not None else [])]
     began = time.perf_counter()
     with log.open("wb") as sink:
         popen = subprocess.Popen(

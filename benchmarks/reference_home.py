@@ -78,6 +78,9 @@ def reference(size: Size, cache: Path) -> Reference:
         write_stores(part / "home", size)
         with contextlib.suppress(OSError):  # someone else was faster
             part.rename(folder)
+        for other in cache.glob(f"{size.key.partition('-')[0]}-*"):
+            if other != folder:  # of code that has changed since
+                shutil.rmtree(other, ignore_errors=True)
         shutil.rmtree(part, ignore_errors=True)
     return Reference(folder / "world", folder / "home")
 

@@ -59,7 +59,7 @@ def serve(
     plan = Plan(_cache(), names, pairs, seconds, clients, _size(users, items), extras)
     with err.status("the reference workload") as status:
         if growth is None:
-            document = run(plan, lambda text: status.update(text))
+            document = run(plan, lambda text: status.update(text), lambda so_far: _saved(so_far, save))
         else:
             from benchmarks.growth import GROWTHS
 
@@ -67,6 +67,48 @@ def serve(
             document = GROWTHS[growth](plan, lambda text: status.update(text), **chosen)
     _saved(document, save)
     emit(document, as_json=as_json, human=(lambda: _served(document)) if growth is None else None)
+
+
+@app.command("rank")
+@errors_end_well
+def rank(
+    pairs: Pairs = 20,
+    users: Users = 50_000,
+    items: Items = 200_000,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """DCN-V2 over 500 rows in one thread: the graph that serves beside the plain export, in time and in order.
+
+    Example: `streamrec bench rank --pairs 20 --json`
+    """
+    from benchmarks.rank import run
+
+    with err.status("graphs in turn") as status:
+        document = run(_size(users, items), _cache(), pairs, lambda text: status.update(text))
+    _saved(document, save)
+    emit(document, as_json=as_json, human=lambda: _ranked(document))
+
+
+@app.command("retrieve")
+@errors_end_well
+def retrieve(
+    pairs: Pairs = 10,
+    sizes: Annotated[str, typer.Option("--items", metavar="NUMBERS", help="Catalogues, by commas.")] = "20000,200000",
+    queries: Annotated[int, typer.Option(min=10, help="A round.")] = 200,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """The nearest 200 of a catalogue in one thread: ours beside FAISS as it comes, with recall against exact search.
+
+    Example: `streamrec bench retrieve --items 200000 --json`
+    """
+    from benchmarks.retrieve import run
+
+    with err.status("searches in turn"):
+        document = run(_numbers(sizes), queries=queries, rounds=pairs)
+    _saved(document, save)
+    emit(document, as_json=as_json, human=lambda: _retrieved(document))
 
 
 @app.command("gateway")
@@ -114,11 +156,29 @@ def batch(
     emit(document, as_json=as_json)
 
 
+def _ranked(document: dict[str, Any]) -> None:
+    rows = []
+    for name, one in document["graphs"].items():
+        agrees = document["agreement"].get(name, {})
+        same = f"{agrees['overlap']:.2%}" if agrees else ""
+        rows.append((name, f"{one['ms']['median']:.2f}", f"{one['times_the_plain']['median']:.2f}", same))
+    table("500 rows, one thread", ("graph", "ms", "× the plain one", "same top 50"), rows)
+
+
+def _retrieved(document: dict[str, Any]) -> None:
+    rows = [
+        (f"{one['items']:,}", name, f"{figure['ms']['median']:.3f}", f"{figure['recall_at_200']:.4f}")
+        for one in document["nearest"]
+        for name, figure in one["contestants"].items()
+    ]
+    table("The nearest 200, one thread", ("items", "search", "CPU ms", "recall"), rows)
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--steps takes whole numbers by commas, not {text!r}") from error
+        raise UsageError(f"whole numbers by commas, not {text!r}") from error
 
 
 def _served(document: dict[str, Any]) -> None:

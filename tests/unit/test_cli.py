@@ -35,7 +35,7 @@ def test_the_contract_s_commands_are_there() -> None:
         *("release pause", "release resume", "release retire", "release status", "release history"),
         *("experiment plan", "experiment create", "experiment list", "experiment status"),
         *("experiment analyze", "experiment conclude"),
-        *("bench serve", "bench batch", "bench gateway"),
+        *("bench serve", "bench rank", "bench retrieve", "bench batch", "bench gateway"),
     }
     assert wanted <= set(COMMANDS)
 
