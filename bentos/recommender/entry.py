@@ -1,5 +1,6 @@
 """The entry of a Bento: handlers of /v1, /readyz, /livez and /metrics; the rest is BentoML's."""
 
+import functools
 import logging
 from collections.abc import Callable
 
@@ -56,12 +57,8 @@ async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtim
 
 def _response(answer: Answer, bento: str) -> RecommendationResponse:
     slate = answer.slate
-    items = [
-        RecommendedItem(item_id, round(score, 6), position, list(sources))
-        for position, (item_id, score, sources) in enumerate(
-            zip(slate.item_ids, slate.scores, slate.sources, strict=True), start=1
-        )
-    ]
+    popular = slate.degradation == "popularity"  # made ahead: thousands of answers a second have the same items
+    items = (_same_items if popular else _items)(slate.item_ids, slate.scores, slate.sources)
     debug = None
     if answer.query.debug:
         debug = {
@@ -83,6 +80,18 @@ def _response(answer: Answer, bento: str) -> RecommendationResponse:
         versions=answer.versions if answer.front else None,
         front=answer.facts,
     )
+
+
+def _items(
+    item_ids: tuple[str, ...], scores: tuple[float, ...], sources: tuple[tuple[str, ...], ...]
+) -> list[RecommendedItem]:
+    return [
+        RecommendedItem(item_id, round(score, 6), position, list(names))
+        for position, (item_id, score, names) in enumerate(zip(item_ids, scores, sources, strict=True), start=1)
+    ]
+
+
+_same_items = functools.lru_cache(maxsize=256)(_items)
 
 
 async def _openapi(scope: Scope, receive: Receive, send: Send, runtime: Runtime, request_id: str) -> int:
