@@ -11,6 +11,8 @@ from bentos.telemetry.shown import count_shown
 from features.online.base import OnlineStore
 
 _FORGET_EVERY_S = 3_600.0
+# A round that takes so long is catching up, or its store hangs: no answer waits for it.
+_LONG_S = 1.0
 
 
 class Teller:
@@ -37,6 +39,7 @@ class Teller:
         self._round: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._thread = ThreadPoolExecutor(1, "tell")
         self._forget_at = 0.0
+        self._began: float | None = None
         self.down = False
         self.position: str | None = None
 
@@ -46,6 +49,7 @@ class Teller:
             await self._news.wait()
             self._news.clear()
             this, self._round = self._round, loop.create_future()
+            self._began = loop.time()
             try:
                 await loop.run_in_executor(self._thread, self._catch_up)
             except Exception as error:  # the events are durable: whatever befell the telling, they are answered so
@@ -54,6 +58,7 @@ class Teller:
             else:
                 self.down = False
             finally:
+                self._began = None
                 this.set_result(None)
             if self.down:
                 await asyncio.sleep(self._pause_s)
@@ -64,26 +69,31 @@ class Teller:
         self._news.set()
 
     async def told(self, within_s: float) -> None:
-        """Return when what is in the log by now has been taken in, when the store is away, or when the time is up."""
-        if not self.down:
-            upcoming = self._round
-            self._news.set()
-            await asyncio.wait([upcoming], timeout=within_s)
+        """Return when what is in the log by now has been taken in, when the time is up, or at once when the store is
+        away or far behind."""
+        self._news.set()
+        if not self._behind:
+            await asyncio.wait([self._round], timeout=within_s)
 
     async def keep(self, home: Path, now_us: int) -> None:
-        """Upkeep, once a minute: tell the store that the stream is whole and what was shown, and have it forget old
-        counts.
+        """Upkeep, once a minute, but for a store that is behind: tell it that the stream is whole and what was shown,
+        and have it forget old counts.
 
         Raises:
             Unreachable: the store is away.
         """
-        if not self.down:
+        if not self._behind:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._keep, home, now_us)
 
     async def close(self, within_s: float) -> None:
         """One more round, for as long as that may take; what is left is told by the next consumer."""
         await self.told(within_s)
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _behind(self) -> bool:
+        """The store is away, or a round takes long."""
+        return self.down or (self._began is not None and asyncio.get_running_loop().time() - self._began > _LONG_S)
 
     def _catch_up(self) -> None:
         position, self.position = self.position, None  # unknown, should this fail

@@ -85,6 +85,22 @@ def test_a_store_that_hangs_holds_up_no_answer_and_is_told_when_it_is_back(tmp_p
     with_consumer(tmp_path, Consumer(tmp_path, store, pace=replace(FAST, tell_wait_s=0.01)), body)
 
 
+def test_no_answer_waits_for_a_round_that_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bentos.telemetry.teller._LONG_S", 0.0)
+    store = Stuck()
+
+    async def body(client: EventsClient) -> None:
+        first = asyncio.create_task(client.send([event("a")]))
+        await until(lambda: store.asked)
+        assert await client.send([event("b")]) == (1, 0)  # while the first one's telling hangs
+        assert not first.done()
+        store.go.set()
+        assert await first == (1, 0)
+        await until(lambda: counted(store) == 2)
+
+    with_consumer(tmp_path, Consumer(tmp_path, store, pace=replace(FAST, tell_wait_s=60.0)), body)
+
+
 def test_what_was_not_told_is_told_by_the_next_consumer_once(tmp_path: Path) -> None:
     store = MemoryStore()
 
