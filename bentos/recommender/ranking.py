@@ -87,6 +87,6 @@ def _best_first(scores: NDArray[np.float32], candidates: Candidates) -> NDArray[
 def _problem(scores: NDArray[np.float32], n: int) -> str:
     if scores.shape != (n,):
         return f"scores of shape {scores.shape} for {n} candidates"
-    if not np.isfinite(scores).all():
+    if not np.logical_and.reduce(np.isfinite(scores)):
         return "scores are not finite"
     return ""

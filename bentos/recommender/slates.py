@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class IdsBySource(Mapping[str, tuple[str, ...]]):
     def _looked_up(self) -> dict[str, tuple[str, ...]]:
         parts = list(self._items.values())
         ids = ids_of(self._item_ids, np.concatenate(parts)) if parts else ()
-        ends = np.cumsum([len(part) for part in parts]).tolist()
+        ends = accumulate(map(len, parts))
         return {name: ids[end - len(part) : end] for (name, part), end in zip(self._items.items(), ends, strict=True)}
 
 

@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,8 @@ from contracts.serving import RankedBy
 from features.online.base import UserState
 from features.ranking import norms_of
 from features.ranking import rows as ranking_rows
+
+NOTHING: Mapping[str, Any] = {}
 
 
 class Stages:
@@ -136,18 +137,14 @@ class Stages:
             view = self.items.at(flight.query.now_us)
             flight.stale += view.stale
             flight.used = (*user.used, *view.used)
-        slate = self.slate(flight, user, shown, ranked_by, decisions)
         item_ids = self.models.catalogue.item_ids
         brought = {name: result.items for name, result in flight.brought.items()}
-        return (
-            replace(
-                slate,
-                candidates=IdsBySource(item_ids, brought),
-                top=top_of(item_ids, ranked),
-                digest=digest_of(ranked),
-            ),
-            shown,
-        )
+        for_context = {
+            "candidates": IdsBySource(item_ids, brought),
+            "top": top_of(item_ids, ranked),
+            "digest": digest_of(ranked),
+        }
+        return self.slate(flight, user, shown, ranked_by, decisions, for_context), shown
 
     def _rank(
         self, flight: InFlight, user: User, candidates: Candidates, rows: NDArray[np.float32] | None, given: Given
@@ -226,8 +223,15 @@ class Stages:
         return ranked.take(np.arange(min(flight.query.k, len(ranked)))), decisions
 
     def slate(
-        self, flight: InFlight, user: User, shown: Candidates, ranked_by: RankedBy, decisions: Sequence[str] = ()
+        self,
+        flight: InFlight,
+        user: User,
+        shown: Candidates,
+        ranked_by: RankedBy,
+        decisions: Sequence[str] = (),
+        for_context: Mapping[str, Any] = NOTHING,
     ) -> Slate:
+        """The answer; `for_context`: what only the context record wants of it."""
         item_ids = self.models.catalogue.item_ids
         debug: dict[str, Any] | None = None
         if flight.query.debug:
@@ -251,4 +255,5 @@ class Stages:
             trace=flight.trace,
             debug=debug,
             used=flight.used or user.used,
+            **for_context,
         )
