@@ -17,7 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "features": ("contracts",),
     "registry": ("contracts", "features"),
     "bentos": ("contracts", "features", "registry.artifacts"),
-    "training": ("contracts", "features", "registry", "bentos.recommender", "bentos.telemetry"),
+    "training": ("contracts", "features", "registry", "bentos.recommender", "bentos.telemetry", "bentos.catalogue"),
     "monitoring": ("contracts", "features", "registry", "bentos", "training.evaluation"),
     "cli": FIRST_PARTY,
 }

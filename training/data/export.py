@@ -5,7 +5,8 @@
   An impression that a client reports for something the exposure log has already is left out.
 - Columns of interactions that the data set's models read (`device`) come from the event, else from the request's
   context record, where the sample has one.
-- Items, users and `dataset.toml` come from the data set that the models were trained on.
+- Items, users and `dataset.toml` come from the data set that the models were trained on; what the live catalogue says
+  of items is laid over them.
 
 Times are those of the wall clock, and so is the exported data set's `clock`. With `base` its log comes first; where
 that log ended long ago (`clock = "log_end"`), own times are moved by one constant, so that the first own record falls
@@ -31,6 +32,7 @@ from features.streaming import IMPRESSION
 from training.data.contract import Checked, checked, validate_folder
 from training.data.engine import quoted, text, write_query
 from training.data.folder import ORIGIN, publish, write_config
+from training.data.live_items import with_live_items
 from training.data.snapshot import RECORD, SNAPSHOTS
 
 # What answers an impression, where the data set knows only other wishes.
@@ -92,11 +94,12 @@ def export(
         UsageError: `out` is in the way. Unreachable: the event store cannot be read.
     """
     source = items_from or base or newest_snapshot(home)
-    with checked(source) as check:
-        config = check.config
-        db = check.connection
-        extra = _context_columns(check)
+    with checked(source) as built:
+        config = built.config
+        db = built.connection
+        extra = _context_columns(built)
         shift_us = _shift_us(home, base, config, event_log) if base else 0
+        check = with_live_items(built, home, shift_us)
         _load_own(db, home, since_us, until_us, event_log)
         own = _create_own(db, config, extra, shift_us)
         if not own:

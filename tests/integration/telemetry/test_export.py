@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from bentos.catalogue.store import CatalogueStore
 from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.event_stream import RedisEventLog
@@ -20,6 +21,7 @@ from contracts.dataset import DatasetConfig
 from contracts.errors import DataError, NotFound
 from contracts.events import Event
 from contracts.exposures import ContextRecord, Exposure, Versions
+from contracts.live_items import ItemChange, ItemFacts
 from training.data import export as exporting
 from training.data.contract import validate_folder
 from training.data.export import config_toml, export
@@ -275,3 +277,56 @@ def test_events_of_a_log_in_redis_are_exported_by_the_command(
     assert json.loads(done.stdout)["events"] == 2
     clicks = [(r["item_id"], r["position"]) for r in rows(tmp_path / "own") if r["event"] == "click"]
     assert sorted(clicks) == [("i1", 2), ("i2", None)]
+
+
+def test_items_of_the_live_catalogue_are_laid_over_those_of_the_data_set(
+    home: Path, world: Path, tmp_path: Path
+) -> None:
+    catalogue = CatalogueStore(home)
+    now = T_US - 5 * SECOND_US
+    catalogue.apply(
+        [
+            ItemChange("new", "put", now, ItemFacts("c", published_us=now - SECOND_US)),
+            ItemChange("i1", "put", now, ItemFacts("changed")),
+            ItemChange("gone", "put", now, ItemFacts("c")),
+            ItemChange("gone", "remove", now),
+            ItemChange("i2", "flag", now, flagged=True),
+        ]
+    )
+    catalogue.close()
+    log(home, [shown(home, "r1", ["new", "i1"])], [clicked("e1", "new", "r1"), clicked("e2", "never put")])
+    done = export(home, tmp_path / "out", items_from=world)
+    assert (done.impressions, done.events, done.rejected) == (2, 1, 1)
+    items = {row["item_id"]: row for row in pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()}
+    assert items.keys() == {*ITEMS, "new", "gone"}
+    assert [i for i, row in items.items() if row["is_flagged"]] == ["i2", "gone"]
+    assert [items[i]["category"] for i in ("i0", "i1", "new")] == ["a", "changed", "c"]
+    assert items["i1"]["published_at"].timestamp() == 0
+    assert items["new"]["published_at"].timestamp() * SECOND_US == now - SECOND_US
+
+
+def test_what_was_taken_down_live_is_flagged_in_the_export_where_the_data_set_has_flags(
+    home: Path, world: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(world / "items.parquet")
+    pq.write_table(table.append_column("is_flagged", pa.array([True] + [False] * 5)), world / "items.parquet")
+    catalogue = CatalogueStore(home)
+    catalogue.apply(
+        [
+            ItemChange("i0", "flag", 1, flagged=False),
+            ItemChange("i1", "remove", 1),
+            ItemChange("new", "put", T_US, ItemFacts("c")),
+            ItemChange("gone", "put", T_US, ItemFacts("c")),
+            ItemChange("gone", "flag", T_US, flagged=True),
+        ]
+    )
+    catalogue.close()
+    log(home, [shown(home, "r1", ["new"])])
+    export(home, tmp_path / "out", items_from=world)
+    items = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
+    assert {row["item_id"]: row["is_flagged"] for row in items} == {
+        **dict.fromkeys(ITEMS, False),
+        "i1": True,
+        "new": False,
+        "gone": True,
+    }
