@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import reference_ranker, reference_world
+from benchmarks import reference_ranker, reference_state, reference_world
 from benchmarks.reference_ranker import REFERENCE, RankerShape
+from benchmarks.reference_state import interactions, item_snapshot, user_features
 from benchmarks.reference_world import NOW_US, item_id, user_id, write_world
-from features.online.base import Interaction, ItemSnapshot, PrecomputedList, Stamped
+from features.online.base import PrecomputedList
 from features.online.sqlite import SqliteStore
 from features.online.streaming import EVENTS_DB
 from features.registry import REGISTRY
-from features.resolve import LAST_10
 from training import nearest
 from training.models import dcn_fast, dcn_folded, dcn_graph, dcn_int8
 
@@ -47,7 +47,14 @@ class Size:
     @property
     def key(self) -> str:
         graphs = (dcn_fast.__file__, dcn_folded.__file__, dcn_graph.__file__, dcn_int8.__file__)
-        files = (reference_world.__file__, reference_ranker.__file__, nearest.__file__, *graphs, __file__)
+        files = (
+            reference_world.__file__,
+            reference_ranker.__file__,
+            reference_state.__file__,
+            nearest.__file__,
+            *graphs,
+            __file__,
+        )
         code = b"".join(Path(file).read_bytes() for file in files)
         told = repr(self).encode() + REGISTRY.hash.encode()
         return f"{self.items}x{self.users}-{hashlib.sha256(told + code).hexdigest()[:10]}"
@@ -95,43 +102,15 @@ def write_stores(home: Path, size: Size) -> None:
     store = SqliteStore(home)
     for first in range(0, size.users, BATCH):
         ids = [user_id(u) for u in range(first, min(first + BATCH, size.users))]
-        store.write_users({id_: _features(rng, size) for id_ in ids})
+        store.write_users({id_: user_features(rng, size.categories, size.items) for id_ in ids})
     store.append_interactions(
-        [(user_id(u), i) for u in range(0, size.users, 5) for i in _interactions(rng, size, 3, newest_h=0.1)]
+        [(user_id(u), i) for u in range(0, size.users, 5) for i in interactions(rng, size.items, 3, newest_h=0.1)]
     )
     store.advance_watermark(NOW_US)
     store.publish_lists("bench", {user_id(u): _list(rng, size) for u in range(size.users)})
-    store.write_item_snapshot(_snapshot(rng, size))
+    store.write_item_snapshot(item_snapshot(rng, size.items))
     store.close()
     assert (home / EVENTS_DB).exists()
-
-
-def _features(rng: np.random.Generator, size: Size) -> dict[str, Stamped]:
-    vector = rng.standard_normal(128).astype(np.float32)
-    preferred = rng.choice(size.categories, min(6, size.categories), replace=False)
-    shares = rng.dirichlet(np.ones(len(preferred)))
-    values = {
-        "user_embedding_128d": vector / np.linalg.norm(vector),
-        "user_avg_session_length_min": float(rng.gamma(4, 3)),
-        "user_category_preferences": {f"category {c}": float(s) for c, s in zip(preferred, shares, strict=True)},
-        "user_positives_30d": float(rng.poisson(6)),
-        "user_positives_total": float(rng.poisson(60)),
-        "user_active_days_30d": float(rng.integers(1, 20)),
-        "user_tenure_days": float(rng.integers(30, 900)),
-        LAST_10: tuple(_interactions(rng, size, 10, newest_h=1.0)),
-    }
-    return {name: Stamped(value, NOW_US) for name, value in values.items()}
-
-
-def _interactions(rng: np.random.Generator, size: Size, n: int, newest_h: float) -> list[Interaction]:
-    """Newest first."""
-    ages = np.cumsum(rng.exponential(2.0, n)) + newest_h
-    events = rng.choice(["click", "purchase", "view"], n, p=[0.6, 0.1, 0.3])
-    items = rng.integers(0, size.items, n)
-    return [
-        Interaction(item_id(int(i)), str(e), NOW_US - int(age * HOUR_US))
-        for i, e, age in zip(items, events, ages, strict=True)
-    ]
 
 
 def _list(rng: np.random.Generator, size: Size) -> PrecomputedList:
@@ -139,16 +118,3 @@ def _list(rng: np.random.Generator, size: Size) -> PrecomputedList:
     scores = np.sort(rng.random(LISTED))[::-1]
     ids = tuple(item_id(int(i)) for i in items)
     return PrecomputedList(ids, tuple(scores.tolist()), "bench", "unbuilt", NOW_US, "all")
-
-
-def _snapshot(rng: np.random.Generator, size: Size) -> ItemSnapshot:
-    """All numbers of the registry; vectors are the bundle's."""
-    columns = {}
-    for definition in REGISTRY.of("item"):
-        if definition.dtype != "float" or definition.kind == "on_demand":
-            continue
-        rate = definition.name.endswith(("_ctr_7d", "_rate_7d"))
-        drawn = rng.beta(2, 50, size.items) if rate else rng.zipf(1.6, size.items).clip(max=100_000) - 1
-        columns[definition.name] = drawn.astype(np.float32)
-    ids = [item_id(i) for i in range(size.items)]
-    return ItemSnapshot("bench", ids, columns, dict.fromkeys(columns, NOW_US))

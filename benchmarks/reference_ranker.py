@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.reference_names import NOW_US, user_id
+from benchmarks.reference_state import item_snapshot, user_features
 from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
-from bentos.recommender.models import Models
 from bentos.recommender.types import Query
-from contracts.serving import HISTORY_LENGTH
-from features.online.base import Interaction, Stamped, UserState
+from features.online.base import UserState
 from features.ranking import RowSchema
+from features.resolve import LAST_10
 from training.models.dcn_weights import DcnWeights
 
-HOUR_US = 3_600_000_000
 CLIP = 6.0
 LOGIT_MEAN, LOGIT_DEVIATION = -2.0, 1.5
 
@@ -52,17 +52,18 @@ def reference_dcn(shape: RankerShape, schema: RowSchema, rows: NDArray[np.float3
     deviation = rows[:, :dense].std(axis=0, dtype=np.float64)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
     tables = [
-        normal(column.size, shape.embeddings[column.name], deviation=0.3)
+        normal(column.size, shape.embeddings[column.name], deviation=0.1)
         for column in schema.columns
         if column.kind == "categorical"
     ]
     width = dense + sum(table.shape[1] for table in tables)
     cross = [
-        (normal(width, width, deviation=1 / np.sqrt(width)), normal(width, deviation=0.1))
+        (normal(width, width, deviation=_initial(width)), normal(width, deviation=_initial(width)))
         for _ in range(shape.cross_layers)
     ]
     deep = [
-        (normal(a, b, deviation=np.sqrt(2 / a)), normal(b, deviation=0.1)) for a, b in pairwise((width, *shape.hidden))
+        (normal(a, b, deviation=_initial(a)), normal(b, deviation=_initial(a)))
+        for a, b in pairwise((width, *shape.hidden))
     ]
     halves = [normal(width, deviation=1.0), normal(shape.hidden[-1], deviation=1.0)]
     nothing = np.zeros(width + shape.hidden[-1], np.float32)
@@ -80,49 +81,28 @@ def reference_dcn(shape: RankerShape, schema: RowSchema, rows: NDArray[np.float3
     return replace(weights, slope=slope, offset=LOGIT_MEAN - slope * float(logits.mean()))
 
 
+def _initial(inputs: int) -> float:
+    """The deviation of weights and biases that PyTorch's `nn.Linear` begins with."""
+    return 1 / float(np.sqrt(3 * inputs))
+
+
 def sample_rows(retrieval: Path, users: int, seed: int) -> NDArray[np.float32]:
-    """float32 [R, F]: what the funnel over this retrieval bundle would rank for `users` users with made-up pasts."""
+    """float32 [R, F]: what the funnel over this retrieval bundle would rank for users of `reference_state`, one after
+    another.
+    """
     models = load_models({"retrieval": retrieval})
-    return rows_of_users(models, Funnel(models, None), users, seed)
-
-
-def rows_of_users(models: Models, funnel: Funnel, users: int, seed: int) -> NDArray[np.float32]:
-    """Candidates of one user after another, float32 [R, F]."""
+    catalogue, funnel = models.catalogue, Funnel(models, None)
     rng = np.random.default_rng(seed)
+    funnel.set_items(item_snapshot(rng, len(catalogue)))
     parts = []
     for number in range(users):
-        user_id = f"u{number}"
         context = {
             "country": str(rng.choice(["", "DE", "FR", "GB"])),
             "device": str(rng.choice(["", "ios", "android", "web"])),
         }
-        query = Query(f"r{number}", user_id, 20, models.now_us(), np.inf, context)
-        user, candidates = funnel.candidates(query, past(rng, user_id, models))
+        features = user_features(rng, len(catalogue.categories), len(catalogue))
+        state = UserState(user_id(number), features, features[LAST_10].value, watermark_us=NOW_US)
+        query = Query(str(number), user_id(number), 20, NOW_US, np.inf, context)
+        user, candidates = funnel.candidates(query, state)
         parts.append(funnel.rows(query, user, candidates))
     return np.concatenate(parts)
-
-
-def past(rng: np.random.Generator, user_id: str, models: Models) -> UserState:
-    """A user's features and last interactions, newest first."""
-    now_us, catalogue = models.now_us(), models.catalogue
-    items = rng.integers(0, len(catalogue), int(rng.integers(0, HISTORY_LENGTH + 1)))
-    hours = np.sort(rng.exponential(10, len(items)))
-    last = tuple(
-        Interaction(catalogue.item_ids[item], "click", now_us - int(age * HOUR_US))
-        for item, age in zip(items, hours, strict=True)
-    )
-    liked = rng.choice(len(catalogue.categories), min(3, len(catalogue.categories)), replace=False)
-    shares = rng.dirichlet(np.ones(len(liked)))
-    positives = float(rng.poisson(20))
-    features = {
-        "user_avg_session_length_min": float(rng.gamma(2, 6)),
-        "user_positives_30d": positives,
-        "user_positives_total": positives + float(rng.poisson(60)),
-        "user_active_days_30d": float(rng.integers(0, 31)),
-        "user_tenure_days": float(rng.gamma(2, 100)),
-        "user_category_preferences": {
-            catalogue.categories[at]: float(share) for at, share in zip(liked, shares, strict=True)
-        },
-    }
-    stamped = {name: Stamped(value, now_us - HOUR_US) for name, value in features.items()}
-    return UserState(user_id, stamped, last, watermark_us=now_us)

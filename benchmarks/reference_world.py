@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.reference_names import NOW_US, item_id, user_id
 from benchmarks.reference_ranker import SMALL, RankerShape, reference_dcn, sample_rows
 from bentos.recommender.ann import EXACT_UP_TO
 from contracts.catalogue import Catalogue
@@ -26,19 +27,10 @@ from training.models.dcn_fast import write_fast
 from training.models.dcn_graph import plain_graph
 from training.nearest import build_index
 
-NOW_US = 1_700_000_000_000_000
 DAY_US = 86_400_000_000
 COUNTRIES = ("DE", "FR", "GB")
 DEVICES = ("ios", "android", "web")
 CHECKED_USERS = 128  # by which the recall of an index is measured
-
-
-def user_id(row: int) -> str:
-    return f"u{row}"
-
-
-def item_id(row: int) -> str:
-    return f"i{row}"
 
 
 def write_world(

@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 PAIR = 128  # 255 × 128 < 2**15: what weights 2k and 2k + 1 may add up to, on either side of zero
 MIDDLE = 128  # zero point of what has both signs
-CROSS_SMOOTHING, SMOOTHING = 0.75, 0.5  # how much of a coordinate's range the activation's scale takes over
+CROSS_SMOOTHING, SMOOTHING = 0.5, 0.5  # how much of a coordinate's range the activation's scale takes over
 HEADROOM = 1.1  # over the widest calibration row, for products: their tails are long
 DAMPING = 0.01
 
@@ -147,7 +147,7 @@ class _Int8:
         return self.graph.model("dcn_int8", {"rows": ["R", columns], "user": ["U", columns]}, "score")
 
     def _item_inputs(self) -> None:
-        """uint8 [R, items]: what the three first layers read, with tables of uint8 in place of the embeddings'.
+        """uint8 [R, items]: what the first layers read, with tables of uint8 in place of the embeddings'.
 
         Dense columns keep their whole range of ± clip: where it was cut to that of the calibration rows, users unlike
         them were scored 0.2 off.
@@ -204,27 +204,27 @@ class _Int8:
         return graph.node("Mul", [x, last], "cross")
 
     def _deep(self) -> str:
-        """float32 [R, the last deep width], after its ReLU."""
+        """float32 [R, the last deep width], after its ReLU. A first layer that is the last one stays in float32."""
         folded = self.folded
+        if not folded.deep:
+            return self.graph.node("Relu", [self.inputs.linear(folded.first_deep, "deep0")], "deep")
         exact = np.maximum(_apply(self.x0, folded.first_deep), 0)
         scale = _spread(exact, SMOOTHING)
         activation = _positive(exact / scale)
-        first = (folded.first_deep[0] / scale).astype(np.float32), (folded.first_deep[1] / scale).astype(np.float32)
-        name, values = self._first(first, "deep0", activation if folded.deep else None)
+        weight, bias = folded.first_deep
+        first = (weight / scale).astype(np.float32), (bias / scale).astype(np.float32)
+        name, values = self._first(first, "deep0", activation)
         for at, layer in enumerate(folded.deep, start=1):
-            weight = layer[0].astype(np.float64) * scale[:, None]
+            scaled = layer[0].astype(np.float64) * scale[:, None]
             wanted = _apply(exact, layer)
             exact = np.maximum(wanted, 0)
             last = at == len(folded.deep)
-            scale = np.ones(weight.shape[1]) if last else _spread(exact, SMOOTHING)
+            scale = np.ones(scaled.shape[1]) if last else _spread(exact, SMOOTHING)
             after = None if last else _positive(exact / scale)
             integers = activation.integers(values)
-            product = quantised(activation, integers, weight / scale, wanted / scale)
+            product = quantised(activation, integers, scaled / scale, wanted / scale)
             name, values = self._product(name, product, f"deep{at}", None, after), product(integers)
             activation = after or activation
-        if not folded.deep:
-            unscale = self.graph.constant("deep0.scale", scale.astype(np.float32))
-            name = self.graph.node("Mul", [name, unscale], "deep0.unscaled")
         return self.graph.node("Relu", [name], "deep")
 
     def _quantise(self, values: str, to: Activation, output: str) -> str:
