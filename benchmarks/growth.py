@@ -24,7 +24,7 @@ from benchmarks.paired import in_turn, median, ratio
 from benchmarks.reference_home import Reference, reference
 from benchmarks.reference_world import user_id
 from benchmarks.scrape import rungs
-from benchmarks.serve import OURS, Cores, Plan, awake, compared, scrape_of
+from benchmarks.serve import OURS, Cores, Plan, awake, compared, full_rps, scrape_of
 from bentos.recommender.assemble import load_models
 from bentos.recommender.compose import QUOTAS, FunnelConfig
 from bentos.recommender.funnel import Funnel
@@ -82,13 +82,22 @@ def clients(plan: Plan, say: Say, counts: Sequence[int] = CLIENTS) -> dict[str, 
                         one = closed_loop(
                             server.url, clients=count, seconds=plan.seconds, users=plan.size.users, core=cores.load
                         )
-                        runs[name].append({**one, "rungs": rungs(before, scrape_of(server))})
+                        by_rung = rungs(before, scrape_of(server))
+                        runs[name].append(
+                            {
+                                **one,
+                                "rps": max(0.0, one["rps"] - one["failed"] / one["seconds"]),
+                                "full_rps": full_rps(one, by_rung),
+                                "rungs": by_rung,
+                            }
+                        )
             step: dict[str, Any] = {"clients": count}
             for name, found in runs.items():
-                step[name] = {key: median([run[key] for run in found]) for key in ("rps", "p50_ms", "p99_ms", "failed")}
+                keys = ("rps", "full_rps", "p50_ms", "p99_ms", "failed")
+                step[name] = {key: round(median([run[key] for run in found]), 3) for key in keys}
                 step[name]["rungs"] = found[-1]["rungs"]
             if PEER in runs:
-                step["ratio"] = ratio([run["rps"] for run in runs[OURS]], [run["rps"] for run in runs[PEER]])
+                step["ratio"] = ratio(*([run["full_rps"] for run in runs[name]] for name in (OURS, PEER)))
             steps.append(step)
     return {"growth": "clients", "peer": PEER, "steps": steps}
 

@@ -12,7 +12,7 @@ mpl.rcParams |= {"axes.spines.right": False}
 
 import matplotlib.pyplot as plt  # noqa: E402 - after its backend was chosen
 
-OURS, PEER = "#1f6f8b", "#c58b3a"
+OURS, OTHER, PEER = "#1f6f8b", "#8fb8c7", "#c58b3a"
 NARROW = 0.004  # share of the width below which a frame is not drawn
 
 
@@ -71,7 +71,8 @@ def grown(name: str, steps: Sequence[Mapping[str, Any]], target: Path) -> None:
         left.set(ylabel="requests/s, one core")
         right.set(ylabel="PSS, MiB")
     elif name == "clients":
-        line(left, "this service", OURS, each("streamrec", "rps"))
+        line(left, "this service, full", OURS, each("streamrec", "full_rps"))
+        line(left, "this service, any rung", OTHER, each("streamrec", "rps"))
         line(left, "FastAPI", PEER, each("fastapi", "rps"))
         line(right, "this service", OURS, each("streamrec", "p99_ms"))
         line(right, "FastAPI", PEER, each("fastapi", "p99_ms"))
@@ -85,6 +86,8 @@ def grown(name: str, steps: Sequence[Mapping[str, Any]], target: Path) -> None:
         right.set(ylabel="ratio")
     for axes in (left, right):
         axes.set(xscale="log", xlabel=name)
+        axes.set_xticks(x, [f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k" if n >= 1e3 else str(n) for n in x])
+        axes.minorticks_off()
         axes.set_ylim(bottom=0 if axes.get_yscale() == "linear" else None)
         axes.legend(frameon=False)
     figure.tight_layout()

@@ -294,7 +294,8 @@ GROWN: dict[str, dict[str, Callable[[dict[str, Any]], Any]]] = {
     },
     "clients": {
         "clients": _of("clients"),
-        "requests/s": _of("streamrec", "rps"),
+        "full answers/s": _of("streamrec", "full_rps"),
+        "of any rung": _of("streamrec", "rps"),
         "FastAPI": _of("fastapi", "rps"),
         "p50 ms": _of("streamrec", "p50_ms"),
         "p99 ms": _of("streamrec", "p99_ms"),

@@ -164,11 +164,11 @@ def calibrated(plan: Plan, server: Server, cores: Cores) -> float:
     for _ in range(min(3, plan.pairs)):
         before = scrape_of(server)
         peak = _peak(plan, server, cores)
-        found.append(_full_rps(peak, rungs(before, scrape_of(server))))
+        found.append(full_rps(peak, rungs(before, scrape_of(server))))
     return max(found)
 
 
-def _full_rps(peak: dict[str, Any], by_rung: dict[str, int]) -> float:
+def full_rps(peak: dict[str, Any], by_rung: dict[str, int]) -> float:
     """Of a closed loop; a server without rungs gives full answers only."""
     good = max(0.0, peak["rps"] - peak["failed"] / peak["seconds"])
     answered = sum(by_rung.values())
@@ -183,7 +183,7 @@ def one_round(plan: Plan, server: Server, runs: Runs, cores: Cores, n: int) -> N
     cpu, after = server.cpu_s() - cpu, scrape_of(server)
     by_rung = rungs(before, after)
     runs.rps.append(max(0.0, peak["rps"] - peak["failed"] / peak["seconds"]))
-    runs.full_rps.append(_full_rps(peak, by_rung))
+    runs.full_rps.append(full_rps(peak, by_rung))
     runs.cpu_ms.append(cpu * 1e3 / max(peak["requests"], 1))
     runs.rungs.update(by_rung)
 

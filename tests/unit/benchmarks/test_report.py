@@ -95,7 +95,7 @@ def test_the_page_has_every_section_and_changes_only_between_its_marks(tmp_path)
         "items": [{"items": n, **SERVER, "start_s": 3.0, "peer": SERVE["peers"]["fastapi"]} for n in (1000, 2000)],
         "candidates": [{"candidates": n, "ours_cpu_ms": 2.0, "peer_cpu_ms": 5.0, "ratio": SPREAD} for n in (100, 1000)],
         "clients": [
-            {"clients": n, name: {"rps": 3.0, "p50_ms": 1.0, "p99_ms": 2.0, "rungs": {"full": 1}}}
+            {"clients": n, name: {"rps": 3.0, "full_rps": 2.0, "p50_ms": 1.0, "p99_ms": 2.0, "rungs": {"full": 1}}}
             for n in (1, 8)
             for name in ("streamrec",)
         ],
