@@ -99,6 +99,16 @@ def test_a_bento_hears_the_time_left_but_never_the_consumers_key(two):
     assert answer["debug"]["gateway"]["assigned"] == answer["variant"]
 
 
+def test_a_consumer_can_shorten_the_time_and_nothing_else(two):
+    header = "x-streamrec-deadline-ms"
+    answer = two.recommend("u1", debug=True, headers={header: "100"}).json()
+    assert 0 < float(answer["debug"]["deadline_ms"]) < 100
+    answer = two.recommend("u1", debug=True, headers={header: "60000"}).json()
+    assert float(answer["debug"]["deadline_ms"]) < 500
+    refused = two.recommend("u1", headers={header: "soon"})
+    assert (refused.status_code, refused.json()["field"]) == (400, header)
+
+
 @pytest.mark.parametrize("mode", ["fail", "broken", "nan", "twice", "reset", "empty"])
 def test_a_candidate_that_fails_every_request_costs_no_consumer_anything(two, mode):
     with Load(two.url, clients=3) as running:
