@@ -124,16 +124,19 @@ def test_a_ranking_process_killed_under_load_loses_no_request(distributed):
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(load, n) for n in range(4)]
-        wait_until(lambda: len(seen) > 100, 60, why="load")
-        killed = time.monotonic()
-        os.kill(distributed.document["processes"]["Ranking"], signal.SIGKILL)
-        wait_until(lambda: any(r == "simple_ranking" for _, r, at in seen if at > killed), 60, "the next rung")
-        wait_until(lambda: [r for _, r, _ in seen[-20:]] == ["full"] * 20, 60, "the ranker's return")
-        stop.set()
+        try:
+            wait_until(lambda: len(seen) > 100, 60, why="load")
+            killed = time.monotonic()
+            os.kill(distributed.document["processes"]["Ranking"], signal.SIGKILL)
+            # Those under way may be ranked by the new process, on their second try; the others need not wait for it.
+            since = lambda: [r for _, r, at in seen if at > killed]  # noqa: E731
+            wait_until(lambda: len(since()) > 100 and since()[-20:] == ["full"] * 20, 90, "the ranker's return")
+        finally:
+            stop.set()
         for client in clients:
             client.result(30)
     after = collections.Counter((status, degradation) for status, degradation, at in seen if at > killed)
-    assert set(after) == {(200, "full"), (200, "simple_ranking")}, after
+    assert set(after) <= {(200, "full"), (200, "simple_ranking")}, after
     assert {status for status, _, _ in seen} == {200}
     assert distributed.counted('runner_calls_total{how="tried_again",runner="Ranking"}') >= 1
 
