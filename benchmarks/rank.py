@@ -50,22 +50,37 @@ CHECKED_USERS = 64
 Rows = NDArray[np.float32]
 
 
-def run(size: Size, cache: Path, pairs: int = 20, told: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """pairs: rounds, in each of which every graph runs `CALLS` times over the rows of as many users."""
+def run(
+    size: Size,
+    cache: Path,
+    pairs: int = 20,
+    told: Callable[[str], None] = lambda text: None,
+    *,
+    extras: bool = True,
+) -> dict[str, Any]:
+    """pairs: rounds, in each of which every graph runs `CALLS` times over the rows of as many users.
+
+    extras: also growth with the number of rows, and what opening takes.
+    """
     told("the reference workload")
     made = reference(size, cache)
     with tempfile.TemporaryDirectory(prefix="streamrec-bench-") as folder:
         files, weights, differs = _graphs(made.world, size, Path(folder))
         rankers = {name: _opened(name, file) for name, file in files.items()}
         told("rows of requests")
-        requests = requested(made.world, made.stores, CHECKED_USERS)
+        requests = requested(made.world, made.stores, min(CHECKED_USERS, size.users))
         of_size = [_of(rows, ROWS) for rows in requests[:CALLS]]
         told("in turn")
         rounds = _rounds(rankers, of_size, pairs)
-        told("growth")
-        growth = {rows: _told(_rounds(rankers, [_of(requests[0], rows)], max(pairs // 2, 6))) for rows in GROWTH}
-        told("opening")
-        opening = {name: _opening(name, file, of_size[0]) for name, file in files.items()}
+        more: dict[str, Any] = {}
+        if extras:
+            told("growth")
+            growth = [(rows, _rounds(rankers, [_of(requests[0], rows)], max(pairs // 2, 6))) for rows in GROWTH]
+            told("opening")
+            more = {
+                "growth": {str(rows): _told(rounds_of) for rows, rounds_of in growth},
+                "opening": {name: _opening(name, file, of_size[0]) for name, file in files.items()},
+            }
         ranking = open_bundle(made.world / "ranking", "ranking").manifest
         return {
             "workload": {
@@ -86,8 +101,7 @@ def run(size: Size, cache: Path, pairs: int = 20, told: Callable[[str], None] = 
             "graphs": _told(rounds),
             "agreement": _agreement(rankers, requests),
             "bits_that_depend_on_the_batch": _moved(rankers, requests),
-            "growth": growth,
-            "opening": opening,
+            **more,
         }
 
 
