@@ -6,6 +6,8 @@ process: the Bento writes no exposure of its own, answers under the id it was gi
 puts its `Versions` into the answer.
 """
 
+import re
+
 import msgspec
 
 from contracts.rules import RulesDocument
@@ -17,6 +19,13 @@ MOST_MS = 60_000  # a consumer may say
 OVERRIDES = b"x-streamrec-overrides"  # `FrontOverrides` as JSON; absent: none
 SHADOW = b"x-streamrec-shadow"  # `1`: nobody sees the answer; it remembers no slate and logs no context
 RUNG = b"x-streamrec-rung"  # `popularity`: answer from that list (the gateway keeps it for its last resort)
+TRACEPARENT = b"traceparent"  # W3C; a gateway hands on what a consumer sends, once it is one
+_W3C = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def traceparent(value: bytes | None) -> str | None:
+    """The header's value, if it is one."""
+    return value.decode() if value is not None and _W3C.fullmatch(value) else None
 
 
 class FrontOverrides(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -99,6 +99,7 @@ def slate(name, headers, body, mode, rung):
         "debug": {
             "overrides": headers.get(b"x-streamrec-overrides", b"").decode(),
             "deadline_ms": headers.get(b"x-streamrec-deadline-ms", b"").decode(),
+            "traceparent": headers.get(b"traceparent", b"").decode(),
             "authorization": headers.get(b"authorization", b"").decode(),
         }
         if request.get("debug")

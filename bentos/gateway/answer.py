@@ -21,8 +21,9 @@ TRIES = 3  # of one variant: a dead connection is tried again at another address
 PERSONAL = frozenset({"full", "stale_features", "simple_ranking", "batch"})
 OWN = "gateway"  # in place of a Bento, for what the gateway itself answers
 
-KEY, REQUEST_ID, DEADLINE_MS, OVERRIDES, SHADOW = (
-    name.decode() for name in (front.KEY, front.REQUEST_ID, front.DEADLINE_MS, front.OVERRIDES, front.SHADOW)
+KEY, REQUEST_ID, DEADLINE_MS, OVERRIDES, SHADOW, TRACEPARENT = (
+    name.decode()
+    for name in (front.KEY, front.REQUEST_ID, front.DEADLINE_MS, front.OVERRIDES, front.SHADOW, front.TRACEPARENT)
 )
 
 
@@ -50,6 +51,7 @@ class Ask:
     request_id: str
     began_us: int
     deadline: float
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ class Answering:
             headers[OVERRIDES] = overrides
         if shadow:
             headers[SHADOW] = "1"
+        elif ask.traceparent is not None:
+            headers[TRACEPARENT] = ask.traceparent
         made: list[Try] = []
         refused: list[Address] = []
         for _ in range(TRIES):

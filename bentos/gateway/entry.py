@@ -25,6 +25,7 @@ from bentos.recommender.http import (
 from bentos.recommender.layer import REQUESTS, Layer, Routes, livez
 from bentos.recommender.requests import decode
 from contracts.errors import Refused
+from contracts.front import TRACEPARENT, traceparent
 
 PASS = b"x-streamrec-pass"
 _ENCODE = msgspec.json.Encoder().encode
@@ -48,7 +49,12 @@ async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Gatewa
     try:
         async with Attended(receive):
             given = await runtime.recommend(
-                request, body, request_id, tester.decode("latin-1") if tester else None, within_ms
+                request,
+                body,
+                request_id,
+                tester.decode("latin-1") if tester else None,
+                within_ms,
+                traceparent(header(scope, TRACEPARENT)),
             )
     except Refused as error:
         raise HttpProblem(403, f"`{PASS.decode()}`: {error.message}") from error

@@ -134,6 +134,7 @@ class GatewayRuntime:
         request_id: str,
         tester: str | None,
         within_ms: float | None = None,
+        traceparent: str | None = None,
     ) -> Given:
         """within_ms: what the consumer would wait; it can only shorten the deadline.
 
@@ -143,7 +144,7 @@ class GatewayRuntime:
         now_us = time.time_ns() // 1000
         pass_ = self._routing.open_pass(tester, now_us) if tester is not None else None
         within_s = self._deadline_s if within_ms is None else min(self._deadline_s, within_ms / 1e3)
-        ask = Ask(request, body, request_id, now_us, time.monotonic() + within_s)
+        ask = Ask(request, body, request_id, now_us, time.monotonic() + within_s, traceparent)
         return await self._answering.answer(self.routes, ask, pass_)
 
     @property

@@ -14,6 +14,8 @@ from contracts.routing import Pass, Upstream
 from tests.integration.gateway.conftest import TOKEN, Load, World, canary, consumer
 from tests.serving_processes import wait_until
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 def has_popularity(world):
     wait_until(lambda: all(d["last_resort"]["popularity"] for d in world.all_ready().values()), 10, "a popularity list")
@@ -107,6 +109,13 @@ def test_a_consumer_can_shorten_the_time_and_nothing_else(two):
     assert float(answer["debug"]["deadline_ms"]) < 500
     refused = two.recommend("u1", headers={header: "soon"})
     assert (refused.status_code, refused.json()["field"]) == (400, header)
+
+
+def test_a_bento_hears_the_consumers_trace_and_no_nonsense_in_its_place(two):
+    apply(two, release=two.release)
+    for sent, heard in ((TRACE, TRACE), ("00-zz", ""), ("", "")):
+        answer = two.recommend("u1", debug=True, headers={"traceparent": sent}).json()
+        assert answer["debug"]["traceparent"] == heard
 
 
 @pytest.mark.parametrize("mode", ["fail", "broken", "nan", "twice", "reset", "empty"])
