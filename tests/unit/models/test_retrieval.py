@@ -9,12 +9,15 @@ import onnxruntime
 import pyarrow as pa
 import pytest
 
+from bentos.recommender.ann import NearestItems
 from contracts.dataset import DatasetConfig
 from contracts.errors import DataError
 from contracts.ids import IdIndex
 from features.two_tower_inputs import AttributeVocab, user_inputs
 from registry.artifacts import Bundle, open_bundle, verify
 from tests.unit.models.two_tastes import ITEMS, SMALL, START_US, UNTIL_US, USERS
+from training import retrieval
+from training.models.lightgcn import LightGCNModel
 from training.retrieval import fit_retrieval
 
 
@@ -53,6 +56,22 @@ def test_bundle_is_whole_and_has_the_shapes_of_its_format(bundle: Bundle) -> Non
     assert params["positive_events"] == ["click"]
     assert params["figures"]["onnx_max_difference"] <= 1e-4
     assert not [p for p in opened.folder.rglob("*") if p.suffix in {".pkl", ".pt", ".part"}]
+
+
+@pytest.mark.parametrize("limit", [50, 5_000])
+def test_graph_vectors_get_an_index_where_serving_would_not_search_them_exactly(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    users, items = (rng.standard_normal((n, 9)).astype(np.float32) for n in (40, 1_000))
+    users[::3] = 0  # without an event before the cut
+    monkeypatch.setattr(retrieval, "EXACT_UP_TO", limit)
+    figures = retrieval._write_graph(tmp_path, LightGCNModel(users, items, steps=1, loss=0.5), seed=0)
+    assert (tmp_path / "graph.faiss").exists() == bool(figures) == (limit < 1_000)
+    if figures:
+        assert figures["graph_index_recall@200"] >= 0.99
+        index = faiss.read_index(str(tmp_path / "graph.faiss"))
+        NearestItems(np.load(tmp_path / "graph_items.npy"), index, exact_up_to=limit)  # fits the vectors
 
 
 def test_an_item_published_after_the_cut_is_not_in_the_catalogue_and_an_unwanted_one_is(bundle: Bundle) -> None:
