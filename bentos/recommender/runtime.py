@@ -70,6 +70,7 @@ REFRESH_S = 3.0
 LOOK_S = 1.0
 CATALOGUE_S = 0.25  # between looks at the live catalogue
 CONSUMER_S = 1.0  # between looks whether there is a consumer
+FOLLOW_S = 0.1  # between looks whether new models are to be made
 FOLLOW_REST_S = 0.5  # between new models, at most
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
@@ -175,7 +176,7 @@ class Runtime:
             asyncio.create_task(self._forever(LOOK_S, self._look)),
             asyncio.create_task(self._forever(REFRESH_S, self._mend)),
             asyncio.create_task(self._forever(CATALOGUE_S, self._look_at_catalogue)),
-            asyncio.create_task(self._forever(CATALOGUE_S, self._follow_catalogue)),
+            asyncio.create_task(self._forever(FOLLOW_S, self._follow_catalogue)),
         ]
         if self.settings.shares_a_catalogue:  # the consumer brings what other machines change: one must be there
             self._tasks.append(asyncio.create_task(self._forever(CONSUMER_S, self._events.start)))
@@ -453,19 +454,21 @@ class Runtime:
         if not (self._live.behind or self._statistics.behind) or time.monotonic() < self._follow_from:
             return
         async with self._upkeep:
-            began = time.monotonic()
-            self._models, self._funnel = await asyncio.to_thread(self._followed)
+            self._models, self._funnel, seconds = await asyncio.to_thread(self._followed)
             self._overridden = Overridden(self._funnel)
             self._live.adopt()
-            ended = time.monotonic()
-            self._follow_from = ended + min(2 * (ended - began), FOLLOW_REST_S)
+            # A stream of changes takes a third of a core at most.
+            self._follow_from = time.monotonic() + min(2 * seconds, FOLLOW_REST_S)
 
-    def _followed(self) -> tuple[Models, Funnel]:
+    def _followed(self) -> tuple[Models, Funnel, float]:
+        """New models, a funnel over them, and the CPU seconds that they took."""
+        began = time.thread_time()
         models = self._live.rebuild() if self._live.behind else self._live.models
         made = self._statistics.apply(models, *self._funnel.stages.items.snapshot)
         if made is None:
-            return models, self._funnel.over(models)
-        return made.models, self._funnel.over(made.models, made.columns, made.moment_us)
+            return models, self._funnel.over(models), time.thread_time() - began
+        funnel = self._funnel.over(made.models, made.columns, made.moment_us)
+        return made.models, funnel, time.thread_time() - began
 
     async def _mend(self) -> None:
         """Take over parts whose files are there by now; `_follow_catalogue` then serves from them."""
