@@ -36,7 +36,7 @@ class AdmissionPolicy:
     while overloaded, no deep ranking for a user of whose features a smaller share is there. Refusing ends at half the
     lag at which it began."""
 
-    patience_s: float = 0.04
+    patience_s: float = 0.06
     full_wait: float = 0.5
     simple_wait: float = 1.0
     begin: float = 1.3
