@@ -1,6 +1,6 @@
 """Starts the processes of a service, keeps them running, and ends them in order. Used by `streamrec serve`.
 
-colocated     one or more workers share the listening socket
+colocated     one worker, or several on one listening socket, forked by a process that keeps them running (nursery.py)
 distributed   Retrieval, Ranking and Fallback, each on a Unix socket in a private folder, and one or more entries
 
 The sockets are bound here and inherited, so that a restarted process takes over the connections that wait.
@@ -27,6 +27,7 @@ from bentos.recommender.metrics_folder import shared_folder
 from contracts.errors import StreamRecError, Unreachable
 
 RUNNERS = ("Retrieval", "Ranking", "Fallback")
+NURSERY = "workers"
 RESTART_WAIT_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -102,7 +103,8 @@ class Supervisor:
                 runners[name] = path.as_uri()
                 self._processes.append(_Process(name, [*common, "--service", name], unix))
         mapping = ["--runners", json.dumps(runners)] if runners else []
-        self._processes += [_Process(f"worker {i}", [*common, *mapping], listener) for i in range(1, workers + 1)]
+        several = ["--workers", str(workers)] if workers > 1 else []
+        self._processes.append(_Process(NURSERY if several else "worker 1", [*common, *mapping, *several], listener))
         self.url = _url(listener)
         self._stopping = False
 
@@ -177,7 +179,12 @@ class Supervisor:
             shutil.rmtree(self._shared, ignore_errors=True)
 
     def pids(self) -> dict[str, int]:
-        return {p.name: p.popen.pid for p in self._processes if p.popen is not None}
+        """By name, those that serve."""
+        found = {p.name: p.popen.pid for p in self._processes if p.popen is not None}
+        if NURSERY in found:
+            children = _children(found.pop(NURSERY))
+            found |= {f"worker {n}": pid for n, pid in enumerate(children, start=1)}
+        return found
 
     def _spawn(self, process: _Process) -> None:
         fd = process.listener.fileno()
@@ -190,6 +197,13 @@ class Supervisor:
             stdout=sys.stderr.fileno(),  # standard output belongs to `--json`
             process_group=0,  # Ctrl-C reaches this process alone, which then ends the others in order
         )
+
+
+def _children(pid: int) -> list[int]:
+    """In the order of their start; none where the system does not say."""
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def _readyz(url: str) -> dict[str, Any]:

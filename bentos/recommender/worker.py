@@ -24,6 +24,7 @@ import uvicorn
 from bentos.recommender import logs
 from bentos.recommender.connection_metrics import ConnectionMetrics
 from bentos.recommender.connections import KEEP_ALIVE_S, LINGER_S, BoundedProtocol, Bounds, Connections
+from bentos.recommender.nursery import NOT_STARTED, Nursery
 from contracts.memory import give_back_free_memory, give_back_large_blocks
 from contracts.parent import end_with_parent
 from contracts.settings import load_settings
@@ -154,6 +155,7 @@ def _arguments() -> argparse.Namespace:
     where.add_argument("--uds", type=Path, help="listen on this Unix socket, in a folder that is the owner's alone")
     parser.add_argument("--service", default="", help="one of the runners, in place of the entry")
     parser.add_argument("--runners", default="", help='JSON: {"Ranking": "file:///…/x.sock"}')
+    parser.add_argument("--workers", type=int, default=1, help="so many, forked when everything is imported")
     parser.add_argument("--parent", type=int, default=0, help="pid to end with")
     parser.add_argument(
         "--drain-s", type=float, default=1.0, help="how long /readyz is false before the listening ends"
@@ -242,13 +244,20 @@ def main() -> None:
     )
     gc.collect()
     gc.freeze()  # nor will the framework
-    server = Server(config, service, table, arguments.drain_s)
     listener = socket.socket(fileno=arguments.fd) if arguments.fd is not None else None
     if arguments.uds is not None:
         listener = unix_listener(arguments.uds)
-    server.run(sockets=[listener] if listener else None)
-    if not server.started:
-        raise SystemExit(1)
+
+    def serve() -> None:
+        server = Server(config, service, table, arguments.drain_s)
+        server.run(sockets=[listener] if listener else None)
+        if not server.started:
+            raise SystemExit(NOT_STARTED)
+
+    if arguments.workers > 1:
+        Nursery(arguments.workers, serve).run()
+    else:
+        serve()
 
 
 if __name__ == "__main__":

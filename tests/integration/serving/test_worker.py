@@ -31,6 +31,16 @@ def port_is_free(url):
         return True
 
 
+def belonging_to(home):
+    """Every process, wherever it hangs in the tree, that was started for this home."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("STREAMREC_HOME") == str(home) and alive(process.pid):
+                found[process.pid] = process.cmdline()
+    return found
+
+
 @pytest.fixture
 def without_ranker(world, tmp_path):
     """The bundles, the ranking one without its network."""
@@ -111,39 +121,39 @@ def test_sigterm_under_load_loses_no_request_and_readyz_is_false_before_the_list
         asyncio.run(load())
         assert served.process.wait(30) == 0
         assert not lost
-        assert set(statuses) == {200}
+        assert set(statuses) <= {200, 429}  # on a busy machine a request may be refused, and told so: it is not lost
         assert sorted(readiness) == readiness  # 200 until the signal, 503 from then on
         assert {200, 503} <= set(readiness)
         assert port_is_free(served.url)
 
 
-def test_a_killed_worker_is_replaced_and_a_killed_parent_leaves_no_orphan_and_no_held_port(world, tmp_path):
-    with running([*SERVE, "--workers", "2"], tmp_path / "home", world) as served:
+def test_a_killed_worker_and_a_killed_nursery_are_replaced_and_a_killed_parent_leaves_nothing(world, tmp_path):
+    home = tmp_path / "home"
+    with running([*SERVE, "--workers", "2"], home, world) as served:
         first = served.document["processes"]
-        os.kill(first["worker 1"], signal.SIGKILL)
+        assert set(first) == {"worker 1", "worker 2"}
 
-        def replaced():
+        def workers():
+            """The two that serve, and the one that they were forked from."""
+            return {pid for pid, words in belonging_to(home).items() if "bentos.recommender.worker" in words}
+
+        def replaced(gone):
             with contextlib.suppress(OSError):
-                return served.ready()["pid"] not in first.values()
+                return not gone & workers() and len(workers()) == 3 and served.ready()["pid"] not in gone
 
-        wait_until(replaced, 60, "a new worker on the same port")
-        workers = [child.pid for child in psutil.Process(served.process.pid).children()]
-        assert len(workers) == 2
+        os.kill(first["worker 1"], signal.SIGKILL)
+        wait_until(lambda: replaced({first["worker 1"]}), 60, "a new worker on the same port")
         # Either worker answers for both: one sample, not one for each process.
         assert httpx.get(f"{served.url}/metrics").text.count("\nstreamrec_in_flight ") == 1
+
+        before = workers()
+        (nursery,) = [child.pid for child in psutil.Process(served.process.pid).children()]
+        os.kill(nursery, signal.SIGKILL)
+        wait_until(lambda: replaced(before), 60, "a new nursery with two workers")
+
         served.process.kill()
-        wait_until(lambda: not any(map(alive, workers)), why="the end of the workers")
+        wait_until(lambda: not belonging_to(home), 40, "the end of all processes")
         assert port_is_free(served.url)
-
-
-def belonging_to(home):
-    """Every process, wherever it hangs in the tree, that was started for this home."""
-    found = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("STREAMREC_HOME") == str(home) and alive(process.pid):
-                found[process.pid] = process.cmdline()
-    return found
 
 
 def test_whichever_process_is_killed_it_is_replaced_and_after_its_parent_nothing_is_left(world, tmp_path):
