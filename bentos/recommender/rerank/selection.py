@@ -150,27 +150,29 @@ def choose(
     fresh, creator = targets.fresh, targets.creator
     chosen: list[int] = []
     hopeless: set[tuple[int, int]] = set()  # once an item cannot be completed, its like never can
-    hopeless_kinds: set[int] = set()
-    for i, (c, t) in enumerate(zip(category.tolist(), kind.tolist(), strict=True)):
-        if len(chosen) == places:
-            break
-        if room.cap[c] == 0 or t in hopeless_kinds or (c, t) in hopeless:
-            continue
-        left = places - len(chosen) - 1
-        fresh_left = max(0, fresh - bool(t & FRESH))
-        creator_left = max(0, creator - bool(t & CREATOR))
-        floors = fresh_left or creator_left
-        if floors and room.too_small(left, fresh_left, creator_left, without=t):
-            hopeless_kinds.add(t)
-            continue
-        room.take(c, t)
-        if floors and not room.completes(left, fresh_left, creator_left):
-            room.give_back(c, t)
-            hopeless.add((c, t))
-            continue
-        chosen.append(i)
-        fresh, creator = fresh_left, creator_left
-    return chosen
+    ahead = np.arange(len(kind))
+    while True:
+        for i, c, t in zip(ahead.tolist(), category[ahead].tolist(), kind[ahead].tolist(), strict=True):
+            if len(chosen) == places:
+                return chosen
+            if room.cap[c] == 0 or (c, t) in hopeless:
+                continue
+            left = places - len(chosen) - 1
+            fresh_left = max(0, fresh - bool(t & FRESH))
+            creator_left = max(0, creator - bool(t & CREATOR))
+            floors = fresh_left or creator_left
+            if floors and room.too_small(left, fresh_left, creator_left, without=t):
+                ahead = ahead[(ahead > i) & (kind[ahead] != t)]  # no item of this type any more: often most of them
+                break
+            room.take(c, t)
+            if floors and not room.completes(left, fresh_left, creator_left):
+                room.give_back(c, t)
+                hopeless.add((c, t))
+                continue
+            chosen.append(i)
+            fresh, creator = fresh_left, creator_left
+        else:
+            return chosen
 
 
 def type_counts(category: NDArray[np.int64], kind: NDArray[np.int64]) -> NDArray[np.int64]:
