@@ -23,6 +23,10 @@ REFERENCE_ITEMS = 200_000
 RATIO_AIMS = {"bentoml_graph": 5.0, "ray_serve": 5.0, "fastapi": 2.5}
 NAMES = {"fastapi": "FastAPI", "bentoml_graph": "BentoML, documented graph", "ray_serve": "Ray Serve"}
 NOT_YET = "Not measured yet: `make bench`.\n"
+NO_GPU = """\
+Not measured: no machine with a GPU was to be had. `make gpu-bench` measures it where there is one; on the CPU its
+way is walked by a test.
+"""
 
 Results = Mapping[str, dict[str, Any]]
 
@@ -327,7 +331,7 @@ def gpu(found: Results, pictures: Path) -> str:
     """The distributed topology's ranking."""
     document = found.get("gpu")
     if not document:
-        return ""
+        return NO_GPU
     lines = ["| | requests/s, batches of 32 | p50 | p99 |", "|---|---|---|---|"]
     for name, one in document["in_process"].items():
         lines.append(
