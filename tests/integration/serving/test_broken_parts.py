@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import contextlib
 import datetime
+import itertools
 import os
 import shutil
 import socket
@@ -80,7 +81,12 @@ def test_redis_stopped_is_stale_features_and_started_again_is_full(served, store
 @pytest.mark.redis
 def test_a_redis_that_is_two_seconds_late_holds_nobody_up(served, proxy):
     """By count: a few reads are waited for, until the breaker opens; the others are not even sent."""
-    until(served, "full")
+    fresh = itertools.count()  # users whose state is not kept from a moment ago: each is a read, and so a probe
+    wait_until(
+        lambda: rung(served, f"p{next(fresh)}") == "full" and served.ready()["breakers"]["online_store"] == "closed",
+        30,
+        "a closed breaker",
+    )
     before = reads_by(served)
     proxy.delay_s = 2.0
     try:
