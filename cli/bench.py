@@ -211,7 +211,7 @@ def _size(users: int, items: int) -> Any:
 
 
 def _cache() -> Path:
-    return load_settings().home / "bench"
+    return load_settings().home.resolve() / "bench"  # peers run in folders of their own
 
 
 def _saved(document: dict[str, Any], target: Path | None) -> None:

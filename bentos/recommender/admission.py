@@ -9,10 +9,14 @@ request is done: what cannot be had in time is not begun.
     overloaded   wait in service times   0 ── full ── full_wait ── simple_ranking ── simple_wait ── lists ──
 
 It becomes overloaded when the wait is over `patience_s`, or as soon as the requests that come, were all of them ranked
-fully, would need `begin` times the thread; it ends when they need less than `end`. That measure does not depend on
-what is decided, so that deciding does not make it swing. While it lasts the queue is kept about one service time long,
-whatever the load: who gets `full` gets it in time, and the others get at once the best that is left, instead of all
-getting everything late (as CoDel has it: a burst may stand in the queue, a standing queue may not).
+fully, would need `begin` times the thread; it ends when they need less than `end`. While it lasts the queue is kept
+about one service time long, whatever the load: who gets `full` gets it in time, and the others get at once the best
+that is left, instead of all getting everything late (as CoDel has it: a burst may stand in the queue, a standing queue
+may not). One `simple_ranking` at most between two `full`: else they would keep the queue too long for any `full`.
+
+Clients that ask again as soon as they are answered ask the more often the cheaper the answers are, so that an overload
+would keep itself up. Only answers of the calm state tell whether it is still there: it is looked at after `look_s`, and
+after twice that each time that it was.
 
 Lists are answered on the event loop, so they are full when the loop is: when it comes late to whatever is due, tick
 after tick, and there is the load for it. Only then is one refused; one long pause of the machine is no reason.
@@ -43,12 +47,28 @@ class AdmissionPolicy:
     end: float = 0.7
     thin_below: float = 0.5
     refuse_lag_s: float = 0.05
+    look_s: float = 2.0
+    look_max_s: float = 30.0
 
 
 class Admission:
     """Of one process, on its event loop. Times are `time.perf_counter()` seconds."""
 
-    __slots__ = ("_cost_s", "_policy", "_rate", "_seen", "_then", "_wait_s", "lag_s", "overloaded", "refusing")
+    __slots__ = (
+        "_cost_s",
+        "_look_at",
+        "_looked",
+        "_policy",
+        "_rate",
+        "_rest_s",
+        "_seen",
+        "_simple_given",
+        "_then",
+        "_wait_s",
+        "lag_s",
+        "overloaded",
+        "refusing",
+    )
 
     def __init__(self, policy: AdmissionPolicy | None = None) -> None:
         self._policy = policy or AdmissionPolicy()
@@ -57,6 +77,10 @@ class Admission:
         self._then = 0.0
         self._rate = 0.0  # requests a second, as of `_seen`
         self._seen = 0.0
+        self._look_at = 0.0  # while overloaded
+        self._looked = float("-inf")
+        self._rest_s = self._policy.look_s
+        self._simple_given = False  # since the last `full`
         self.lag_s = 0.0
         self.overloaded = False
         self.refusing = False
@@ -71,10 +95,7 @@ class Admission:
         wait_s, full_s = self.wait_s(now, queued_s), cost["full"]
         self._rate = self._rate * exp(-max(now - self._seen, 0.0) / RATE_S) + 1.0 / RATE_S
         self._seen = max(now, self._seen)
-        if wait_s > policy.patience_s or self.load > policy.begin:
-            self.overloaded = True
-        elif self.load < policy.end:
-            self.overloaded = False
+        self._tell_state(now, wait_s)
         # A loop that is late without load was held up by something else: to refuse would not help it.
         if self.refusing and self.load > 1.0:
             return None
@@ -85,11 +106,29 @@ class Admission:
         start: Start = "lists"
         if wait_s <= full_wait_s and wait_s + full_s <= left_s:
             start = "full"
+            self._simple_given = False
         elif wait_s <= simple_wait_s and wait_s + cost["simple_ranking"] <= left_s:
-            start = "simple_ranking"
+            if not (self.overloaded and self._simple_given):
+                start = "simple_ranking"
+            self._simple_given = True
         if start != "lists":
             self._wait_s += cost[start]
         return start
+
+    def _tell_state(self, now: float, wait_s: float) -> None:
+        policy = self._policy
+        if self.overloaded:
+            if self.load < policy.end:
+                self.overloaded = False
+            elif now >= self._look_at:
+                self.overloaded = False
+                self._looked, self._rate = now, 0.0  # that rate was of cheap answers
+        if not self.overloaded and (wait_s > policy.patience_s or self.load > policy.begin):
+            self.overloaded = True
+            self._rate = max(self._rate, policy.begin / self._cost_s["full"])  # a wait tells it sooner than the average
+            in_vain = now - self._looked <= self._rest_s
+            self._rest_s = min(2 * self._rest_s, policy.look_max_s) if in_vain else policy.look_s
+            self._look_at = now + self._rest_s
 
     def tick(self, late_s: float) -> None:
         """How late the event loop was for something that was due, asked some hundred times a second."""

@@ -18,13 +18,21 @@ def start(admission, now, *, left_s=PLENTY, queued_s=0.0):
     return admission.start(now, left_s=left_s, queued_s=queued_s)
 
 
-def overloaded(now=0.0):
+def just_overloaded(now=0.0):
     """One that has seen three times what it can do for a second."""
     admission = Admission()
     for i in range(600):
         start(admission, now - 1.0 + i / 600)
     assert admission.overloaded
+    return admission
+
+
+def overloaded(now=0.0):
+    """The same, with nothing that waits: for a look at one moment, as its clock for waits has gone on."""
+    admission = just_overloaded(now)
     admission.wait_s(now + 1e3, 0.0)  # what was let in is done
+    assert start(admission, now) == "full"
+    admission.wait_s(now + 2e3, 0.0)
     return admission
 
 
@@ -51,9 +59,49 @@ def test_while_it_is_overloaded_the_wait_says_which_rung():
     assert seen == ["full", "full", "simple_ranking", "simple_ranking", "lists", "lists"]
 
 
+def test_there_is_one_simple_ranking_at_most_between_two_full_ones():
+    cost, admission = Admission().cost_s("full"), just_overloaded()
+    seen = []
+    for i, wait in enumerate([0.1, 0.9, 0.9, 0.8, 0.1, 0.9, 0.9]):
+        admission.wait_s(0.1 * (i + 1), 0.0)  # what was let in before is done
+        seen.append(start(admission, 0.1 * (i + 1), queued_s=wait * cost))
+    seen = seen[1:]
+    assert seen == ["simple_ranking", "lists", "lists", "full", "simple_ranking", "lists"]
+
+
+def test_whether_an_overload_is_over_is_looked_at_less_and_less_often():
+    admission, looks, now = just_overloaded(), [], 0.0
+    while now < 100.0:
+        before = admission.overloaded
+        now += admission.cost_s("full") / 3
+        start(admission, now)
+        if before and not admission.overloaded:
+            looks.append(now)
+    gaps = np.diff(looks)
+    assert gaps == pytest.approx([4.0, 8.0, 16.0, 30.0, 30.0], abs=1.0)
+
+
+def test_clients_that_ask_again_at_once_do_not_keep_an_overload_up():
+    """Ranked fully, eight of them wait eight service times; of lists they get thousands of answers a second."""
+    admission, list_s, now = just_overloaded(), 0.0003, 0.0
+    free_at, asks_at, last = 0.0, [0.0] * 8, []
+    while now < 5.0:
+        client = int(np.argmin(asks_at))
+        now = asks_at[client]
+        aim = start(admission, now, queued_s=max(free_at - now, 0.0))
+        if aim == "lists":
+            asks_at[client] = now + list_s
+        else:
+            free_at = max(free_at, now) + admission.cost_s(aim)
+            asks_at[client] = free_at
+        last.append((now, aim))
+    assert {aim for at, aim in last if at < 1.0} == {"full", "simple_ranking", "lists"}
+    assert {aim for at, aim in last if at > 3.0} == {"full"}
+
+
 def test_load_about_the_limits_does_not_flap():
     """Between `end` and `begin` it stays what it was: six seconds of every load between, up and down."""
-    admission, now, states = Admission(), 0.0, []
+    admission, now, states = Admission(AdmissionPolicy(look_s=60.0)), 0.0, []
     for load in [*np.linspace(0.3, 2.0, 600), *np.linspace(2.0, 0.3, 600)]:
         for _ in range(4):
             now += admission.cost_s("full") / load
@@ -172,7 +220,9 @@ def test_at_three_times_the_peak_all_are_answered_nobody_waits_long_and_the_serv
     began = queue.now
     taken, waits = queue.run(3 / queue.full_s / slow, 20, rng)
     assert None not in taken
-    assert max(waits) <= AdmissionPolicy().simple_wait * queue.full_s + 1e-9
+    in_time = [wait <= AdmissionPolicy().simple_wait * queue.full_s + 1e-9 for wait in waits]
+    assert len(waits) - sum(in_time) < 0.01 * len(taken)  # those of a look whether it is over
+    assert max(waits) <= AdmissionPolicy().patience_s + queue.full_s * slow
     work = slow * (taken.count("full") * queue.full_s + taken.count("simple_ranking") * queue.simple_s)
     assert work / (queue.now - began) > 0.9  # it sheds no more than it must
     queue.run(0.5 / queue.full_s / slow, 2, rng)
