@@ -34,7 +34,7 @@ class RankerShape:
 
 SMALL = RankerShape(2, (32,), {"category": 4, "creator": 4, "country": 2, "device": 2})
 # 50 dense columns + 270 = 320 wide, the size that the reference workload names.
-REFERENCE = RankerShape(3, (512, 256, 128), {"category": 68, "creator": 68, "country": 67, "device": 67}, users=64)
+REFERENCE = RankerShape(3, (512, 256, 128), {"category": 68, "creator": 68, "country": 67, "device": 67}, users=160)
 
 
 def reference_dcn(shape: RankerShape, schema: RowSchema, rows: NDArray[np.float32], seed: int) -> DcnWeights:
