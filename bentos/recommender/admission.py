@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from math import exp
 from typing import Literal
 
+from bentos.recommender.average import moved
+
 Computed = Literal["full", "simple_ranking"]
 Start = Literal["full", "simple_ranking", "lists"]
 FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
-LEARNING = 0.05  # weight of the newest service time
 RATE_S = 0.3  # time over which the rate of requests is averaged
 LATENESS = 0.1  # weight of the newest tick of the loop
 
@@ -145,7 +146,7 @@ class Admission:
 
     def learn(self, start: Computed, seconds: float) -> None:
         """What one answer of this rung took on the compute thread, without its wait."""
-        self._cost_s[start] += LEARNING * (seconds - self._cost_s[start])
+        self._cost_s[start] = moved(self._cost_s[start], seconds)
 
     def wait_s(self, now: float, queued_s: float) -> float:
         """What a request that comes now will wait for the compute thread."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from bentos.recommender.average import moved
 from contracts.errors import Overloaded
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class Compute:
                     result = work()
                 except BaseException as raised:  # belongs to the caller, whatever it is
                     error = raised
-                self.job_s += 0.05 * (time.perf_counter() - began - self.job_s)
+                self.job_s = moved(self.job_s, time.perf_counter() - began)
             try:
                 loop.call_soon_threadsafe(self._finish, future, result, error)
             except RuntimeError:  # the loop has closed: nobody waits any more

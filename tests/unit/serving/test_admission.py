@@ -183,6 +183,14 @@ def test_what_answers_take_moves_the_limits():
     assert start(admission, 0.0, left_s=0.030) == "simple_ranking"  # no time to rank fully
 
 
+def test_one_answer_that_a_pause_of_the_machine_held_up_moves_no_limit():
+    admission = Admission()
+    before = admission.cost_s("full")
+    admission.learn("full", 20.0)
+    assert admission.cost_s("full") < 1.2 * before
+    assert [start(admission, 0.0) for _ in range(8)] == ["full"] * 8
+
+
 @dataclass
 class Queue:
     """One server in order, Poisson arrivals; lists take the server nothing. Virtual seconds."""

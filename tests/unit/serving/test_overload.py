@@ -80,7 +80,8 @@ def test_with_lists_full_too_the_rest_is_told_when_to_come_again(world, tmp_path
         admission = runtime._load.admission
         for _ in range(50):
             admission.tick(1.0)  # a loop that comes a second late to everything
-        admission.learn("full", 1e4)  # so that one request is more than can be done, on a slow machine too
+        for _ in range(100):
+            admission.learn("full", 1e4)  # so that one request is more than can be done, on a slow machine too
         refused = await ask(app, 0)
         await runtime.close()
         return refused
