@@ -18,6 +18,7 @@ from bentos.recommender import device, side_effects
 from bentos.recommender.admission import AdmissionPolicy
 from bentos.recommender.breaker import STATES, Breaker, dependency, guarded
 from bentos.recommender.bundles import Pinned
+from bentos.recommender.components import away, exposures, part
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.compute import Compute
 from bentos.recommender.front import Front, Overridden, facts
@@ -45,16 +46,15 @@ from bentos.recommender.rules import default_rules
 from bentos.recommender.rungs import Rungs
 from bentos.recommender.statistics import Statistics
 from bentos.recommender.types import Query, Slate
+from bentos.recommender.upkeep import Upkeep
 from bentos.recommender.wire import RemoteRetrieval, RemoteScorer
 from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.exposures import ExposureLog
 from bentos.telemetry.intake import EventIntake
-from bentos.telemetry.segments import Counts
 from contracts.errors import DataError, Overloaded, StreamRecError
 from contracts.exposures import ContextRecord, Versions
 from contracts.http import EventsAccepted, FrontFacts, ItemsChanged, RecommendationRequest
 from contracts.live_items import ItemChange
-from contracts.memory import give_back_free_memory
 from contracts.rules import RulesDocument
 from contracts.serving import DEGRADATIONS, Aim
 from contracts.settings import Settings
@@ -71,7 +71,6 @@ LOOK_S = 1.0
 CATALOGUE_S = 0.25  # between looks at the live catalogue
 CONSUMER_S = 1.0  # between looks whether there is a consumer
 FOLLOW_S = 0.1  # between looks whether new models are to be made
-FOLLOW_REST_S = 0.5  # between new models, at most
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
 
@@ -123,34 +122,25 @@ class Runtime:
         self.phase: Phase = "loading"
         self.bento = pins.bento
         self._pins = pins
-        self._mending = Mending(again, pins.folders.values()) if again else None
-        self._live = LiveCatalogue(settings.home, models)
-        self._models = self._live.begin()
-        self._statistics = Statistics(settings.home)
-        self._follow_from = 0.0
         self._remotes = remotes
         self._rules, self._rules_problem = _rules(settings.rules)
         self._compute = Compute()
-        self._funnel = Funnel(
-            self._models,
-            self._rules,
-            config=FunnelConfig(budgets=settings.budgets, breaker=dependency(settings.breaker_open_s)),
-            compute=self._compute,
-            remote_retrieval=remotes.retrieval if remotes else None,
-            remote_ranking=remotes.ranking if remotes else None,
-            remote_fallback=remotes.fallback if remotes else None,
-        )
-        policy = AdmissionPolicy(patience_s=settings.patience_ms / 1000, thin_below=settings.thin_below)
-        self._load = Load(self._compute, policy, settings.aim)
-        self._funnel.thin = self._load.thin
-        self._overridden = Overridden(self._funnel)
         self._store: OnlineStore = open_store(settings)
         self._replica = open_replica(settings)
         self._reads = user_reads(settings, self._store, self._replica)
         # Another one for the background, as one connection belongs to one thread; the in-memory store is itself both.
         self._snapshots = self._store if settings.online_store == "memory" else open_store(settings)
-        self._store_problem = ""
-        self._snapshot: str | None = None
+        self._upkeep = Upkeep(
+            LiveCatalogue(settings.home, models),
+            Statistics(settings.home),
+            Mending(again, pins.folders.values()) if again else None,
+            self._snapshots,
+            self._make_funnel,
+            self._swapped,
+        )
+        policy = AdmissionPolicy(patience_s=settings.patience_ms / 1000, thin_below=settings.thin_below)
+        self._load = Load(self._compute, policy, settings.aim)
+        self.funnel.thin = self._load.thin
         self._exposures = ExposureLog(settings.home)
         self._contexts = ContextLog(settings.home, settings.log_contexts)
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
@@ -159,7 +149,31 @@ class Runtime:
         self._events.about = self._reads.forget
         self._events_breaker = Breaker(dependency(settings.breaker_open_s))
         self._tasks: list[asyncio.Task[None]] = []
-        self._upkeep = asyncio.Lock()  # what changes the models or their items does so one at a time
+        self._swapped()
+
+    @property
+    def models(self) -> Models:
+        return self._upkeep.models
+
+    @property
+    def funnel(self) -> Funnel:
+        return self._upkeep.funnel
+
+    def _make_funnel(self, models: Models) -> Funnel:
+        settings, remotes = self.settings, self._remotes
+        return Funnel(
+            models,
+            self._rules,
+            config=FunnelConfig(budgets=settings.budgets, breaker=dependency(settings.breaker_open_s)),
+            compute=self._compute,
+            remote_retrieval=remotes.retrieval if remotes else None,
+            remote_ranking=remotes.ranking if remotes else None,
+            remote_fallback=remotes.fallback if remotes else None,
+        )
+
+    def _swapped(self) -> None:
+        """The upkeep has other models or items."""
+        self._overridden = Overridden(self.funnel)
         self._versions = self._versions_now()
 
     async def start(self) -> None:
@@ -174,9 +188,9 @@ class Runtime:
         self._tasks = [
             asyncio.create_task(self._forever(REFRESH_S, self._refresh)),
             asyncio.create_task(self._forever(LOOK_S, self._look)),
-            asyncio.create_task(self._forever(REFRESH_S, self._mend)),
-            asyncio.create_task(self._forever(CATALOGUE_S, self._look_at_catalogue)),
-            asyncio.create_task(self._forever(FOLLOW_S, self._follow_catalogue)),
+            asyncio.create_task(self._forever(REFRESH_S, self._upkeep.mend)),
+            asyncio.create_task(self._forever(CATALOGUE_S, self._upkeep.look_at_catalogue)),
+            asyncio.create_task(self._forever(FOLLOW_S, self._upkeep.follow_catalogue)),
         ]
         if self.settings.shares_a_catalogue:  # the consumer brings what other machines change: one must be there
             self._tasks.append(asyncio.create_task(self._forever(CONSUMER_S, self._events.start)))
@@ -206,7 +220,7 @@ class Runtime:
         await asyncio.to_thread(self._contexts.close)
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-        self._live.close()
+        self._upkeep.live.close()
         for store in {id(s): s for s in (self._store, self._snapshots, self._replica) if s}.values():
             store.close()
         self._compute.close()
@@ -248,14 +262,14 @@ class Runtime:
         Raises:
             BadRequest: overrides that are none. Overloaded: not even the last rung has anything.
         """
-        if not self._live.loaded:  # what was taken down is not known
+        if not self._upkeep.live.loaded:  # what was taken down is not known
             raise Overloaded("the live catalogue cannot be read")
-        funnel, sources_off = self._overridden.by(front.overrides) if front else (self._funnel, ())
+        funnel, sources_off = self._overridden.by(front.overrides) if front else (self.funnel, ())
         query = Query(
             request_id=front.request_id if front else request_id,
             user_id=request.user_id,
             k=request.k,
-            now_us=self._models.now_us(),
+            now_us=self.models.now_us(),
             deadline=began + self._whole_ms(front, within_ms) / 1000,
             context=request.context,
             exclude=self._rows(request.exclude),
@@ -276,9 +290,9 @@ class Runtime:
             log.exception("request %s: the funnel failed; a lower rung answers", request_id)
             slate = funnel.lowest(query, None, "the funnel failed")
         versions = self._versions
-        if funnel is not self._funnel:
+        if funnel is not self.funnel:
             versions = msgspec.structs.replace(versions, rules=funnel.stages.rules_digest)
-        told = facts(query, slate, self._models) if front else None
+        told = facts(query, slate, self.models) if front else None
         return Answer(query, slate, request.exclude, began, versions, front, told)
 
     def record(self, answer: Answer, traceparent: bytes | None = None) -> None:
@@ -306,10 +320,10 @@ class Runtime:
 
     def readiness(self) -> Readiness:
         components, breakers = self._components(), self._breakers()
-        best = str(self._funnel.status()["best"])
+        best = str(self.funnel.status()["best"])
         if best == "full" and breakers["ranking"].state == "open":
             best = "simple_ranking"
-        provider = self._models.provider
+        provider = self.models.provider
         if self._remotes:
             ranking = self._remotes.ranking
             provider = str(ranking.status.get("provider", ""))
@@ -317,7 +331,7 @@ class Runtime:
                 best = "simple_ranking"
             if components["retrieval"].state == "unhealthy":
                 best = "popularity"
-        stale_items = self._funnel.stages.items.stale_at(self._models.now_us()) if self._models.retrieval else ()
+        stale_items = self.funnel.stages.items.stale_at(self.models.now_us()) if self.models.retrieval else ()
         best = best_rung(best, components["online_store"], stale_items)
         return Readiness(
             status=status(self.phase, components),
@@ -345,10 +359,10 @@ class Runtime:
         for name, breaker in self._breakers().items():
             self.metrics.breaker.labels(name).set(STATES[breaker.state])
         self.metrics.take_over(self.metrics.reads, self._reads.counts)
-        for not_begun in (self._funnel.not_begun, self._compute.not_begun):
+        for not_begun in (self.funnel.not_begun, self._compute.not_begun):
             self.metrics.take_over(self.metrics.not_begun, not_begun)
-        if (published_us := self._funnel.published_us) is not None:
-            self.metrics.batch_age.set((self._models.now_us() - published_us) / 1e6)
+        if (published_us := self.funnel.published_us) is not None:
+            self.metrics.batch_age.set((self.models.now_us() - published_us) / 1e6)
         self.metrics.queue.set(self._compute.waiting)
         self.metrics.rung.set(DEGRADATIONS.index(self._rungs.rung))
         self.metrics.lag.set(self._load.admission.lag_s)
@@ -364,14 +378,14 @@ class Runtime:
             self.metrics.info.labels(self.bento, kind, version).set(1)
 
     def _components(self) -> dict[str, Component]:
-        problems: dict[str, str] = {**self._models.problems}
+        problems: dict[str, str] = {**self.models.problems}
         problems.update(self._pins.problems.items())
-        components = {part: _part(part, problems, self._remote(part)) for part in ("retrieval", "ranking", "fallback")}
-        components["catalogue"] = self._live.component
-        components["statistics"] = self._statistics.component
-        components["online_store"] = _away(self._store_problem)
-        components["events"] = _away(self._events.problem)
-        components["exposures"] = _exposures(self._exposures.healthy, self._exposures.counts())
+        components = {name: part(name, problems, self._remote(name)) for name in ("retrieval", "ranking", "fallback")}
+        components["catalogue"] = self._upkeep.live.component
+        components["statistics"] = self._upkeep.statistics.component
+        components["online_store"] = away(self._upkeep.store_problem)
+        components["events"] = away(self._events.problem)
+        components["exposures"] = exposures(self._exposures.healthy, self._exposures.counts())
         components["rules"] = (
             Component("degraded", self._rules_problem) if self._rules_problem else Component("healthy")
         )
@@ -382,14 +396,14 @@ class Runtime:
         found = {**self._reads.breakers, "events": self._events_breaker}
         if self._remotes:
             return found | {runner.name.lower(): runner.breaker for runner in self._remotes.all}
-        rankers = self._funnel.stages.breakers
+        rankers = self.funnel.stages.breakers
         return found | {"ranking": rankers["dcn"], "fallback": rankers["logistic"]}
 
     def _remote(self, part: str) -> RemoteRetrieval | RemoteScorer | None:
         return getattr(self._remotes, part) if self._remotes else None
 
     def _rows(self, item_ids: list[str]) -> Any:
-        rows = self._models.index.lookup_many(item_ids)
+        rows = self.models.index.lookup_many(item_ids)
         return rows[rows >= 0] if item_ids else np.empty(0, np.int32)
 
     def _versions_now(self) -> Versions:
@@ -401,7 +415,7 @@ class Runtime:
             fallback=versions["fallback"],
             rules=self._rules.digest,
             features=REGISTRY.hash,
-            item_snapshot=self._snapshot or "",
+            item_snapshot=self._upkeep.snapshot or "",
         )
 
     async def _forever(self, every_s: float, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -420,12 +434,12 @@ class Runtime:
             await asyncio.sleep(0.05)
 
     async def _warm(self) -> None:
-        await self._compute(self._funnel.warm)
+        await self._compute(self.funnel.warm)
         if self._remotes:  # the sessions over there have not run yet
             for _ in range(3):
-                query = Query(new_request_id(), "", 1, self._models.now_us(), math.inf)
-                await asyncio.wait_for(self._funnel.recommend(query, self._store), RUNNERS_START_S)
-        await prewarm(self._funnel, self._store, queries(self._models))
+                query = Query(new_request_id(), "", 1, self.models.now_us(), math.inf)
+                await asyncio.wait_for(self.funnel.recommend(query, self._store), RUNNERS_START_S)
+        await prewarm(self.funnel, self._store, queries(self.models))
 
     async def _look(self) -> None:
         ready = self.readiness()
@@ -441,61 +455,9 @@ class Runtime:
 
     async def _refresh(self) -> None:
         try:
-            await self._refresh_items()
+            await self._upkeep.refresh_items()
         finally:
             self.observe()  # a scrape of another worker reads what this one last set
-
-    async def _look_at_catalogue(self) -> None:
-        await asyncio.to_thread(self._live.look)
-
-    async def _follow_catalogue(self) -> None:
-        """What is more than a flag. Passes over the catalogue: on the compute thread they would hold requests up."""
-        await asyncio.to_thread(self._statistics.look)
-        if not (self._live.behind or self._statistics.behind) or time.monotonic() < self._follow_from:
-            return
-        async with self._upkeep:
-            self._models, self._funnel, seconds = await asyncio.to_thread(self._followed)
-            self._overridden = Overridden(self._funnel)
-            self._live.adopt()
-            # A stream of changes takes a third of a core at most.
-            self._follow_from = time.monotonic() + min(2 * seconds, FOLLOW_REST_S)
-
-    def _followed(self) -> tuple[Models, Funnel, float]:
-        """New models, a funnel over them, and the CPU seconds that they took."""
-        began = time.thread_time()
-        models = self._live.rebuild() if self._live.behind else self._live.models
-        made = self._statistics.apply(models, *self._funnel.stages.items.snapshot)
-        if made is None:
-            return models, self._funnel.over(models), time.thread_time() - began
-        funnel = self._funnel.over(made.models, made.columns, made.moment_us)
-        return made.models, funnel, time.thread_time() - began
-
-    async def _mend(self) -> None:
-        """Take over parts whose files are there by now; `_follow_catalogue` then serves from them."""
-        if self._mending is not None and self._models.problems:
-            models = await asyncio.to_thread(self._mending.look, dict(self._models.problems))
-            if models is not None:
-                self._live.rebase(models)
-                self._snapshot = None  # it was read for fewer items, perhaps for none
-
-    async def _refresh_items(self) -> None:
-        """Fresh item features when there are any, and whether the store answers."""
-        try:
-            snapshot = await asyncio.to_thread(self._snapshots.read_item_snapshot, self._snapshot)
-            self._store_problem = ""
-            if snapshot is not None:
-                async with self._upkeep:
-                    # A pass over the catalogue: on the compute thread it would hold requests up.
-                    await asyncio.to_thread(self._funnel.set_items, snapshot)
-                self._snapshot = snapshot.version
-                self._versions = self._versions_now()
-                del snapshot
-                await asyncio.to_thread(give_back_free_memory)
-        except StreamRecError as error:
-            self._store_problem = error.message
-        except Exception as error:
-            self._store_problem = f"the item snapshot cannot be used: {error}"
-            log.exception("the item snapshot cannot be used")
 
 
 def _rules(path: Path | None) -> tuple[RulesDocument, str]:
@@ -515,27 +477,3 @@ def _tracing(settings: Settings, bento: str) -> "Tracing | None":
     from bentos.recommender.tracing import Tracing  # 60 ms and 9 MB that most services do without
 
     return Tracing(settings.traces, settings.trace_share, bento)
-
-
-def _exposures(problem: str | None, counts: Counts) -> Component:
-    """As writing goes now. What went wrong since the start is counted in `/metrics`."""
-    return _away(f"{problem}; {counts.queued} wait, {counts.dropped} dropped" if problem else "")
-
-
-def _away(problem: str) -> Component:
-    return Component("degraded", problem) if problem else Component("healthy")
-
-
-def _part(part: str, problems: dict[str, str], remote: RemoteRetrieval | RemoteScorer | None) -> Component:
-    """Unhealthy: the part is not there. Degraded: something in it is not."""
-    if remote is not None:
-        # What this process does not load of the part is no problem of it; the popularity lists it does load.
-        problems = {**remote.status.get("problems", {}), **{p: why for p, why in problems.items() if p == part}}
-        if remote.problem:
-            return Component("degraded" if part == "fallback" and part not in problems else "unhealthy", remote.problem)
-    if part in problems:
-        return Component("unhealthy", problems[part])
-    inner = {name: why for name, why in problems.items() if name.startswith(part + ".")}
-    return (
-        Component("degraded", "; ".join(f"{n}: {why}" for n, why in inner.items())) if inner else Component("healthy")
-    )

@@ -33,8 +33,8 @@ def upkeep(runtime):
     """As in the background: parts, items, the store's snapshot."""
 
     async def once():
-        await runtime._mend()
-        await runtime._follow_catalogue()
+        await runtime._upkeep.mend()
+        await runtime._upkeep.follow_catalogue()
         await runtime._refresh()
 
     asyncio.run(once())

@@ -105,10 +105,10 @@ def test_a_user_without_features_is_not_ranked_deeply_while_others_wait_and_the_
     async def main():
         runtime = serving(world, tmp_path)
         runtime._load.admission.overloaded = True
-        query = Query("r", "nobody", 5, runtime._models.now_us(), asyncio.get_running_loop().time() + 10)
-        slate = await runtime._funnel.recommend(query, runtime._store)
+        query = Query("r", "nobody", 5, runtime.models.now_us(), asyncio.get_running_loop().time() + 10)
+        slate = await runtime.funnel.recommend(query, runtime._store)
         runtime._load.admission.overloaded = False
-        calm = await runtime._funnel.recommend(query, runtime._store)
+        calm = await runtime.funnel.recommend(query, runtime._store)
         await runtime.close()
         return slate, calm
 

@@ -92,8 +92,8 @@ def test_without_the_store_the_best_rung_is_the_one_that_answers_have(runtime):
 
 
 def test_item_features_past_their_ttl_lower_the_best_rung(runtime, monkeypatch):
-    late = runtime._models.now_us() + 400 * 86_400_000_000
-    monkeypatch.setattr(type(runtime._models), "now_us", lambda self: late)
+    late = runtime.models.now_us() + 400 * 86_400_000_000
+    monkeypatch.setattr(type(runtime.models), "now_us", lambda self: late)
     assert runtime.readiness().best == "stale_features" == answer(runtime).degradation
 
 
@@ -101,7 +101,7 @@ def test_values_past_their_ttl_are_counted_by_feature(runtime, monkeypatch):
     def counted(feature):
         return f'streamrec_stale_features_total{{feature="{feature}"}}'
 
-    now = runtime._models.now_us()
+    now = runtime.models.now_us()
     runtime._store.write_users({"u1": {"user_tenure_days": Stamped(5.0, now - 49 * 3_600_000_000)}})
     answer(runtime)
     answer(runtime)
@@ -148,7 +148,7 @@ def test_events_are_refused_at_once_after_five_failures_and_bad_ones_do_not_coun
 
 
 def test_the_age_of_the_published_lists_is_in_answer_exposure_and_gauge(runtime):
-    now = runtime._models.now_us()
+    now = runtime.models.now_us()
     listed = PrecomputedList(("i8", "i4"), (0.9, 0.8), "s1", "t", now - 40 * 3_600_000_000, "all")
     runtime._store.publish_lists("s1", {"u1": listed})
     request = RecommendationRequest("u1", k=2)
