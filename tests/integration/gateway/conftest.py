@@ -20,11 +20,11 @@ from bentos.telemetry.attempts import read_attempts
 from bentos.telemetry.exposures import read_exposures
 from contracts.routing import PUBLIC_KEY, ROUTING, Consumer, ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.signing import Signer
-from tests.serving_processes import wait_until
+from tests.serving_processes import TOKEN, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 FRONT_KEY = "a-front-key-of-the-tests"
-TOKEN = "a-token-of-the-tests"
+
 WORKER = [sys.executable, "-m", "bentos.recommender.worker", "--entry", "bentos.gateway.service:Gateway"]
 WORKER = os.environ.get("GW_LAUNCH", "").split() or WORKER
 

@@ -10,20 +10,11 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from bentos.gateway import openapi
-from tests.integration.gateway.conftest import TOKEN, World
+from tests.bearer import Bearer
+from tests.integration.gateway.conftest import World
 
 document = schemathesis.openapi.from_dict(json.loads(openapi.document()))
-
-
-@document.auth()
-class Bearer:
-    """Also lets schemathesis see that nothing is open without the token."""
-
-    def get(self, case, context):
-        return f"Bearer {TOKEN}"
-
-    def set(self, case, data, context):
-        case.headers["authorization"] = data
+document.auth()(Bearer)
 
 
 @pytest.fixture(scope="module")

@@ -8,20 +8,11 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from bentos.recommender import openapi
-from tests.serving_processes import TOKEN, free_port, running
+from tests.bearer import Bearer
+from tests.serving_processes import free_port, running
 
 document = schemathesis.openapi.from_dict(json.loads(openapi.document()))
-
-
-@document.auth()
-class Bearer:
-    """Also lets schemathesis see that nothing is open without the token."""
-
-    def get(self, case, context):
-        return f"Bearer {TOKEN}"
-
-    def set(self, case, data, context):
-        case.headers["authorization"] = data
+document.auth()(Bearer)
 
 
 @pytest.fixture(scope="module")
