@@ -54,6 +54,20 @@ class FeatureUsed(msgspec.Struct, frozen=True):
     source: str  # `store`, `default`
 
 
+class ShownRows(msgspec.Struct, frozen=True):
+    """What the ranker read of the items that were shown first, as it read it: the values themselves, not their sources.
+
+    rows: float32 [n, F], little-endian, row after row; the columns are those of `features.ranking.row_schema`, whose
+    signature begins with `signature`. categories: words, since the column holds a hash of them.
+    """
+
+    item_ids: list[str]
+    categories: list[str]
+    scores: list[float]
+    signature: str
+    rows: bytes
+
+
 class ContextRecord(msgspec.Struct, frozen=True):
     request_id: str
     timestamp_us: int
@@ -70,4 +84,5 @@ class ContextRecord(msgspec.Struct, frozen=True):
     ranked_by: str
     stages_ms: dict[str, float]
     notes: list[str] = []  # late sources, relaxed rules, fallbacks
+    shown: ShownRows | None = None  # of a share of the records (`log_rows`); None where no ranker's rows were made
     schema: int = CONTEXT_SCHEMA

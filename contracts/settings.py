@@ -46,6 +46,9 @@ class Settings(BaseModel):
     reranking_budget_ms: float = Field(20.0, ge=0, description="of the deadline: re-ranking")
     assembly_budget_ms: float = Field(5.0, gt=0, description="of the deadline: the answer, also of a lower rung")
     log_contexts: float = Field(1.0, ge=0, le=1, description="share of requests whose context record is kept")
+    log_rows: float = Field(
+        0.25, ge=0, le=1, description="share of the context records with what the ranker read of the first 20 items"
+    )
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(
         80.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bentos.recommender.trace import Trace
 from bentos.recommender.types import Query, SourceResult
 from contracts.budgets import Budgets, Plan
@@ -36,6 +39,7 @@ class InFlight:
     plan: Plan = NO_LIMITS
     given_up: bool = False
     not_begun: Counter[str] = field(default_factory=Counter)
+    rows: NDArray[np.float32] | None = None  # [K, F], what the rankers read of the candidates
     union: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 

@@ -142,7 +142,7 @@ class Runtime:
         self._load = Load(self._compute, policy, settings.aim)
         self.funnel.thin = self._load.thin
         self._exposures = ExposureLog(settings.home)
-        self._contexts = ContextLog(settings.home, settings.log_contexts)
+        self._contexts = ContextLog(settings.home, settings.log_contexts, rows_share=settings.log_rows)
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
         self.tracing = _tracing(settings, pins.bento)
         self._rungs = Rungs(self._rung_changed)
@@ -305,7 +305,9 @@ class Runtime:
         if answer.front is None:
             self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
         if not answer.query.shadow and self._contexts.keeps(answer.query.request_id):
-            self._contexts.append(side_effects.context_record(answer.query, slate, answer.exclude))
+            with_rows = self._contexts.keeps_rows(answer.query.request_id)
+            record = side_effects.context_record(answer.query, slate, answer.exclude, with_rows=with_rows)
+            self._contexts.append(record)
         if self.tracing is not None:
             self.tracing.record(answer.query, slate, answer.began, traceparent)
 

@@ -27,7 +27,7 @@ def exposure(query: Query, slate: Slate, versions: Versions) -> Exposure:
     )
 
 
-def context_record(query: Query, slate: Slate, exclude: list[str]) -> ContextRecord:
+def context_record(query: Query, slate: Slate, exclude: list[str], *, with_rows: bool = False) -> ContextRecord:
     return ContextRecord(
         request_id=query.request_id,
         timestamp_us=time.time_ns() // 1000,
@@ -44,4 +44,5 @@ def context_record(query: Query, slate: Slate, exclude: list[str]) -> ContextRec
         ranked_by=slate.ranked_by,
         stages_ms=dict(slate.stages_ms),
         notes=list(slate.notes),
+        shown=slate.shown() if with_rows and slate.shown is not None else None,
     )

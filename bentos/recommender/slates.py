@@ -8,10 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.types import Candidates
+from contracts.catalogue import Catalogue
+from contracts.exposures import ShownRows
 from contracts.ids import ids_at
 from contracts.serving import SOURCES, Degradation, RankedBy
+from features.ranking import row_schema
 
 TOP = 50
+SHOWN_ROWS = 20
+ROW_SIGNATURE = row_schema().signature[:12]
 
 
 class IdsBySource(Mapping[str, tuple[str, ...]]):
@@ -57,6 +62,37 @@ def source_names(brought: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
 def top_of(item_ids: Sequence[str], ranked: Candidates) -> tuple[tuple[str, float], ...]:
     """The first 50 after ranking."""
     return tuple(zip(ids_of(item_ids, ranked.items[:TOP]), ranked.score[:TOP].tolist(), strict=True))
+
+
+class RowsOfShown:
+    """What the ranker read of the items that are shown, picked out when somebody asks, off the response path.
+
+    rows: float32 [K, F], aligned with `items`, int32 [K]; shown: at most K candidates, best first.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, items: NDArray[np.int32], rows: NDArray[np.float32], shown: Candidates
+    ) -> None:
+        self._catalogue = catalogue
+        self._items = items
+        self._rows = rows
+        self._shown = shown.take(np.arange(min(len(shown), SHOWN_ROWS)))
+
+    def __call__(self) -> ShownRows:
+        shown, catalogue = self._shown, self._catalogue
+        return ShownRows(
+            list(ids_of(catalogue.item_ids, shown.items)),
+            [catalogue.categories[at] for at in catalogue.category[shown.items].tolist()],
+            shown.score.tolist(),
+            ROW_SIGNATURE,
+            self.matrix().tobytes(),
+        )
+
+    def matrix(self) -> NDArray[np.float32]:
+        """float32 [n, F], aligned with the slate."""
+        order = np.argsort(self._items)
+        at = order[np.searchsorted(self._items, self._shown.items, sorter=order)]
+        return self._rows.take(at, axis=0)
 
 
 def digest_of(ranked: Candidates) -> str:

@@ -20,7 +20,7 @@ from bentos.recommender.models import Models
 from bentos.recommender.ranking import NO_BREAKERS, Given, rank
 from bentos.recommender.rerank.base import Reranker
 from bentos.recommender.retrieval import Retrieval
-from bentos.recommender.slates import IdsBySource, digest_of, ids_of, rung, source_names, top_of
+from bentos.recommender.slates import IdsBySource, RowsOfShown, digest_of, ids_of, rung, source_names, top_of
 from bentos.recommender.types import Candidates, Query, Slate, User
 from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
@@ -139,11 +139,13 @@ class Stages:
             flight.used = (*user.used, *view.used)
         item_ids = self.models.catalogue.item_ids
         brought = {name: result.items for name, result in flight.brought.items()}
-        for_context = {
+        for_context: dict[str, Any] = {
             "candidates": IdsBySource(item_ids, brought),
             "top": top_of(item_ids, ranked),
             "digest": digest_of(ranked),
         }
+        if flight.rows is not None:
+            for_context["shown"] = RowsOfShown(self.models.catalogue, candidates.items, flight.rows, shown)
         return self.slate(flight, user, shown, ranked_by, decisions, for_context), shown
 
     def _rank(
@@ -172,6 +174,7 @@ class Stages:
                 breakers=breakers,
             )
         flight.notes += notes
+        flight.rows = made
         return ranked, ranked_by
 
     def rows(self, query: Query, user: User, candidates: Candidates) -> NDArray[np.float32]:

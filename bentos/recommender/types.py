@@ -1,6 +1,6 @@
 """What the stages hand to one another. Shapes: N items in the catalogue, K candidates, S sources, F row columns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.trace import Trace
-from contracts.exposures import FeatureUsed
+from contracts.exposures import FeatureUsed, ShownRows
 from contracts.serving import Aim, Degradation, RankedBy
 from features.online.base import UserState
 
@@ -124,5 +124,6 @@ class Slate:
     top: tuple[tuple[str, float], ...] = ()
     digest: str = ""
     used: tuple[FeatureUsed, ...] = ()
+    shown: Callable[[], ShownRows] | None = None  # what the ranker read of the first items; None: it read nothing
     trace: Trace | None = None
     batch_age_s: float | None = None  # of the published list that this is, on the data set's clock

@@ -66,6 +66,7 @@ def _context_row(record: ContextRecord) -> dict[str, Any]:
     ]
     row["candidates"] = list(record.candidates.items())
     row["stages_ms"] = list(record.stages_ms.items())
+    row["shown"] = msgspec.structs.asdict(record.shown) if record.shown else None
     return row
 
 
@@ -145,6 +146,18 @@ CONTEXTS = LogKind(
             ("ranked_by", pa.string()),
             ("stages_ms", pa.map_(pa.string(), pa.float64())),
             ("notes", pa.list_(pa.string())),
+            (
+                "shown",
+                pa.struct(
+                    [
+                        ("item_ids", pa.list_(pa.string())),
+                        ("categories", pa.list_(pa.string())),
+                        ("scores", pa.list_(pa.float64())),
+                        ("signature", pa.string()),
+                        ("rows", pa.binary()),
+                    ]
+                ),
+            ),
             ("schema", pa.int32()),
         ]
     ),

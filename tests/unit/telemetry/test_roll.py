@@ -213,3 +213,11 @@ def test_the_sample_of_contexts_has_about_the_wanted_share(
 def test_a_writer_that_never_wrote_leaves_nothing(tmp_path: Path) -> None:
     SegmentWriter(tmp_path / "log", capacity=1).close()
     assert not (tmp_path / "log").exists()
+
+
+def test_the_share_with_the_rankers_rows_lies_within_the_share_that_is_kept(tmp_path):
+    log = ContextLog(tmp_path, 0.5, rows_share=0.25)
+    ids = [f"r{i}" for i in range(4000)]
+    kept, with_rows = ({i for i in ids if choose(i)} for choose in (log.keeps, log.keeps_rows))
+    assert with_rows < kept
+    assert 0.25 * len(kept) == pytest.approx(len(with_rows), rel=0.15)
