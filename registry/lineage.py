@@ -12,6 +12,7 @@ from contracts.settings import Settings
 from registry.artifacts import KINDS, Kind
 from registry.bento_store import StoredBento, stored_bento
 from registry.models import Registry
+from registry.reference import DIGEST_TAG
 from registry.versions import KIND_OF, ModelRef, ModelVersion, parse_ref
 
 SNAPSHOTS = "snapshots"  # under `home`: the rows that trainings used, by content
@@ -102,7 +103,14 @@ def _model(version: ModelVersion, registry: Registry, settings: Settings) -> Nod
         "evidence": ", ".join(f"{check.name} {check.verdict}" for check in evidence.checks) if evidence else "none",
         **{
             key: version.tags[key]
-            for key in ("feature_hash", "catalogue_hash", "evaluation", "baselines_beaten", "manifest_sha256")
+            for key in (
+                "feature_hash",
+                "catalogue_hash",
+                "evaluation",
+                "baselines_beaten",
+                "manifest_sha256",
+                DIGEST_TAG,
+            )
             if version.tags.get(key)
         },
     }

@@ -144,6 +144,40 @@ class Registry:
             tuple(data),
         )
 
+    def run_folder(self, run_id: str, name: str) -> Path | None:
+        """An artefact folder of a run on this machine: in place, or downloaded once into `home/cache/runs`; None where
+        the run has none.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        with translated(f"run {run_id}"):
+            uri = str(self._client.get_run(run_id).info.artifact_uri)
+        parsed = urlparse(uri)
+        if parsed.scheme in ("", "file"):
+            path = Path(unquote(parsed.path)) / name
+            return path if path.is_dir() else None
+        target = self._settings.home / "cache" / "runs" / run_id / name
+        if target.exists():
+            return target
+        with translated(f"run {run_id}"):
+            if not self._client.list_artifacts(run_id, name):
+                return None
+        with locked(self._settings.home / "cache" / "runs.lock"), _temporary(self._settings.home) as part:
+            try:
+                got = download_artifacts(
+                    run_id=run_id, artifact_path=name, dst_path=str(part), tracking_uri=self._settings.mlflow_uri
+                )
+            except MlflowException as error:
+                raise ArtifactError(f"run {run_id}: {name} cannot be downloaded: {error}") from error
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                Path(got).rename(target)
+        return target
+
     def bundle(self, version: ModelVersion) -> Bundle:
         """The version's files as a local folder: in place, or downloaded once into `home/cache/models`.
 

@@ -17,6 +17,7 @@ from registry.artifacts import KINDS, MANIFEST, Bundle, Kind, fit_problems, mode
 from registry.environment import CodeState, sha256_text
 from registry.metric_names import metric_name
 from registry.mlflow_client import translated
+from registry.reference import DIGEST_TAG
 from registry.signatures import BUNDLE_FOLDER, write_mlmodel
 from registry.versions import CHALLENGER, CHAMPION, ModelVersion
 
@@ -31,7 +32,8 @@ class Lineage:
     """Where models come from, besides code and environment, which the run knows by itself.
 
     data_digest: SHA-256 of the snapshot, 64 hex digits. until_us: the cut that was asked for. metrics: of the funnel.
-    baselines: name → metrics. beaten: names of the baselines that the funnel beat.
+    baselines: name → metrics. beaten: names of the baselines that the funnel beat. reference_digest: of what drift and
+    skew are measured against; empty where a run kept none.
     """
 
     data_name: str
@@ -42,6 +44,7 @@ class Lineage:
     metrics: Mapping[str, float]
     baselines: Mapping[str, Mapping[str, float]]
     beaten: tuple[str, ...] = ()
+    reference_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,7 @@ class Registration:
             "evaluation": json.dumps(_finite(lineage.metrics)),
             "baselines": json.dumps({name: _finite(m) for name, m in lineage.baselines.items()}),
             "baselines_beaten": ", ".join(lineage.beaten),
+            **({DIGEST_TAG: lineage.reference_digest} if lineage.reference_digest else {}),
             **code_tags(self.code, self.lock),
         }
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
 from contracts.dataset import DatasetConfig
@@ -16,7 +19,8 @@ from features.online.base import ItemSnapshot
 from registry.artifacts import Kind
 from training.evaluate import met_items, run_baselines, run_funnel
 from training.evaluation.report import RankerScores, Scores, recall_curve, score, score_ranker
-from training.holdout import read_window, test_set, user_slices
+from training.gathered import Gathered
+from training.holdout import read_window, test_set, user_slices, user_words
 from training.interactions import Items, read_log
 from training.progress import Progress, silent
 
@@ -35,6 +39,7 @@ class Evaluation:
     ranker: RankerScores
     recall_by_k: Mapping[str, Mapping[int, float]]
     ms_per_user: float
+    shown: pa.Table | None = None  # what the ranker read of the slates, with labels, in the shape of features/frame.py
 
     def metrics(self) -> dict[str, Any]:
         """Flat, for scripts and MLflow: the funnel's figures, the same without rules, and the ranker's."""
@@ -55,11 +60,14 @@ def assess(
     to_us: int,
     rules: RulesDocument,
     *,
+    gather: int = 0,
+    seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
     """Ask the funnel that serves, at `from_us`, for every user of the protocol; fit the baselines on the rows before.
 
-    Users and items are as they were at `from_us`, whenever the bundles were trained.
+    Users and items are as they were at `from_us`, whenever the bundles were trained. gather: keep what the ranker read
+    of up to so many of the items that were shown, of users drawn by `seed`.
 
     Raises:
         DataError: no positive event before `from_us`, or the bundles have no catalogue.
@@ -79,7 +87,12 @@ def assess(
         one.set_items(items)
     states = user_states_as_of(folder, [log.user_ids[user] for user in test.users], from_us)
     met = met_items(log, len(catalogue))
-    answers = run_funnel(funnel, plain, states, test, log.user_ids, met, from_us, progress=progress)
+    gathered = None
+    if gather:
+        ids, words = [log.user_ids[user] for user in test.users], user_words(folder, config, log, test.users)
+        random = np.random.default_rng(seed)
+        gathered = Gathered("slate", from_us, catalogue, ids, words, gather, random)
+    answers = run_funnel(funnel, plain, states, test, log.user_ids, met, from_us, gathered=gathered, progress=progress)
     return Evaluation(
         from_us=from_us,
         to_us=to_us,
@@ -94,4 +107,5 @@ def assess(
             "ordered by merged score": recall_curve(answers.merged, test),
         },
         ms_per_user=answers.seconds_per_user * 1e3,
+        shown=gathered.table() if gathered else None,
     )

@@ -20,6 +20,7 @@ from registry.artifacts import Bundle, Kind, fit_problems, verify
 from training.assess import Evaluation
 from training.data import read
 from training.data.snapshot import Snapshot
+from training.reference import Written
 
 EXPORT_TOLERANCE = 1e-4
 TOO_GOOD_AUC = 0.995
@@ -29,7 +30,12 @@ METRIC = "ndcg@10"
 
 
 def all_checks(
-    kept: Snapshot, bundles: Mapping[Kind, Bundle], judged: Evaluation | None, cut_us: int, difference: float
+    kept: Snapshot,
+    bundles: Mapping[Kind, Bundle],
+    judged: Evaluation | None,
+    cut_us: int,
+    difference: float,
+    reference: Written,
 ) -> dict[Kind, list[Check]]:
     """By model: what each version carries."""
     shared = [artifacts(bundles), parity(kept), leakage(kept, judged, cut_us)]
@@ -38,7 +44,7 @@ def all_checks(
     towers = figures.get("onnx_max_difference")
     return {
         "retrieval": [*shared, export_equality("two_tower.onnx", towers), union(judged)],
-        "ranking": [*shared, export_equality("dcn.onnx", difference), against],
+        "ranking": [*shared, export_equality("dcn.onnx", difference), against, drift_baseline(reference)],
         "fallback": [*shared],
     }
 
@@ -52,6 +58,23 @@ def artifacts(bundles: Mapping[Kind, Bundle]) -> Check:
         verdict="fail" if problems else "pass",
         detail="; ".join(problems) or "checksums hold; feature definitions, catalogue and row signature agree",
         command="streamrec models verify",
+    )
+
+
+def drift_baseline(reference: Written) -> Check:
+    """Something to measure drift and skew against: what the ranker read of slates, as they would be shown."""
+    if reference.slate_rows:
+        verdict: Verdict = "pass"
+        detail = f"{reference.rows} rows, {reference.slate_rows} of them of slates"
+    else:
+        verdict = "inconclusive"
+        detail = f"{reference.rows} rows, none of slates: without a test window nothing was shown"
+    return Check(
+        name="drift_baseline",
+        verdict=verdict,
+        detail=f"{detail}; SHA-256 {reference.digest[:12]}",
+        figures={"rows": float(reference.rows), "slate_rows": float(reference.slate_rows)},
+        command="streamrec train",
     )
 
 

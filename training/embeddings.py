@@ -20,15 +20,17 @@ from training.data import read
 USERS_AT_ONCE = 2_000
 
 
-def of_users(models: Models, data: Path, as_of_us: int) -> dict[str, NDArray[np.float32]]:
-    """User → float32 [D], unit length, for everybody with a past before `as_of_us`.
+def of_users(
+    models: Models, data: Path, as_of_us: int, user_ids: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """User → float32 [D], unit length, for `user_ids`, else for everybody with a past before `as_of_us`.
 
     About 0.5 GB a million users. Raises ArtifactError where the two-tower model is not there.
     """
     if models.retrieval is None:
         raise ArtifactError(models.problems.get("retrieval", "no retrieval model"))
     tower, hydrate = TwoTower(models.retrieval), Hydrate(models)
-    states = user_states_as_of(data, None, as_of_us)
+    states = user_states_as_of(data, user_ids, as_of_us)
     ids = list(states)
     found: dict[str, NDArray[np.float32]] = {}
     for at in range(0, len(ids), USERS_AT_ONCE):

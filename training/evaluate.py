@@ -20,6 +20,7 @@ from training.baselines import ease, popularity, recency
 from training.evaluation.metrics import pad
 from training.evaluation.protocol import Lists, TestSet
 from training.evaluation.report import CANDIDATES, Scores, score
+from training.gathered import Gathered
 from training.interactions import Log
 from training.models.dcn_v2 import RankingRows
 from training.progress import Progress, silent
@@ -64,13 +65,17 @@ def run_funnel(
     now_us: int,
     *,
     each_source: bool = True,
+    gathered: Gathered | None = None,
     progress: Progress = silent,
 ) -> FunnelAnswers:
     """Ask the funnel for every user of the test set.
 
     funnel: with the rules that serve; plain: the same models without rules on composition. states: by user id, as of
-    `now_us`. met: the training items of each user, which are masked whatever the bundle's own list says.
+    `now_us`. met: the training items of each user, which are masked whatever the bundle's own list says. gathered:
+    takes what is shown.
     """
+    if gathered is not None:
+        gathered.expect(len(test), SLATE)
     index = funnel.models.index
     with_rules, without, merged, ranked, union = [], [], [], [], []
     by_source: dict[str, list[NDArray[np.int64]]] = {}
@@ -80,7 +85,11 @@ def run_funnel(
         user_id = user_ids[user]
         state = states.get(user_id) or UserState(user_id)
         query = ask(user_id, now_us, met.indices[met.indptr[user] : met.indptr[user + 1]])
-        with_rules.append(index.lookup_many(funnel.run(query, state).item_ids).astype(np.int64))
+        slate = funnel.run(query, state)
+        with_rules.append(index.lookup_many(slate.item_ids).astype(np.int64))
+        wanted = test.targets.items[test.targets.indptr[position] : test.targets.indptr[position + 1]]
+        if gathered is not None:
+            gathered.slate(position, slate, wanted)
         without.append(index.lookup_many(plain.run(query, state).item_ids).astype(np.int64))
         profile, candidates = funnel.candidates(query, state)
         items = candidates.items.astype(np.int64)
@@ -90,7 +99,6 @@ def run_funnel(
         if scorer is not None and len(items):
             probability = np.asarray(scorer.score(funnel.rows(query, profile, candidates)))
             ranked.append(items[np.lexsort((items, -candidates.retrieval, -probability))])
-            wanted = test.targets.items[test.targets.indptr[position] : test.targets.indptr[position + 1]]
             probabilities.append(probability)
             labels.append(np.isin(items, wanted).astype(np.int8))
             row_users.append(np.full(len(items), position))
@@ -136,10 +144,14 @@ def ranking_rows(
     now_us: int,
     *,
     contexts: Mapping[str, Mapping[str, str]] | None = None,
+    gathered: Gathered | None = None,
     progress: Progress = silent,
 ) -> RankingRows:
-    """The rows of each user's candidates, labelled by the targets: what the ranker learns from."""
+    """The rows of each user's candidates, labelled by the targets: what the ranker learns from. gathered: takes some of
+    them."""
     rows, labels, counts = [], [], []
+    if gathered is not None:
+        gathered.expect(len(test), max(1, gathered.at_most // max(len(test), 1)))
     for position, user in enumerate(test.users):
         user_id = user_ids[user]
         state = states.get(user_id) or UserState(user_id)
@@ -152,6 +164,8 @@ def ranking_rows(
             rows.append(funnel.rows(query, profile, candidates))
             labels.append(np.isin(candidates.items, wanted).astype(np.int8))
             counts.append(len(candidates))
+            if gathered is not None:
+                gathered.candidates(position, profile, candidates, rows[-1], labels[-1])
         progress("candidates to learn from", position + 1, len(test))
     return RankingRows(
         np.concatenate(rows) if rows else np.empty((0, 0), np.float32),

@@ -82,6 +82,11 @@ def user_slices(
     folder: Path, config: DatasetConfig, log: Log, users: NDArray[np.int64]
 ) -> Mapping[str, NDArray[np.bool_]]:
     """Slices of `users` (rows of the log): by activity, and by the slice columns that describe users."""
+    return slices.named(met_counts(log)[users], user_words(folder, config, log, users))
+
+
+def user_words(folder: Path, config: DatasetConfig, log: Log, users: NDArray[np.int64]) -> dict[str, list[str]]:
+    """Slice column → its value for each of `users`, empty where it is not known; only columns that describe users."""
     values: dict[str, list[str]] = {}
     for name in config.slices:
         if name in log.attribute_columns:
@@ -94,7 +99,7 @@ def user_slices(
             at = _rows(pa.chunked_array([pa.array([log.user_ids[u] for u in users], pa.string())]), table["user_id"])
             column = table[name].cast(pa.string()).to_pylist()
             values[name] = [column[i] or "" if i >= 0 else "" for i in at]
-    return slices.named(met_counts(log)[users], values)
+    return values
 
 
 def met_counts(log: Log) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from contracts.rules import RulesDocument
 from contracts.settings import Settings
 from features.registry import REGISTRY
 from registry.artifacts import Bundle, Kind, copy_bundle, open_bundle
+from registry.reference import FILES, FOLDER
 from training import checks, plots
 from training.assess import Evaluation, assess
 from training.bundles import write_fallback, write_ranking
@@ -28,6 +29,7 @@ from training.interactions import read_items, read_log
 from training.models.dcn_v2 import DcnConfig
 from training.progress import Progress, silent
 from training.ranking import Rankers, RankingConfig, fit_rankers, moments
+from training.reference import SLATE_ROWS, write_reference
 from training.retrieval import RetrievalConfig
 
 SOURCES_INDEX = "sources.json"
@@ -120,13 +122,28 @@ def train(
                 plan.cut_us,
                 plan.test_to_us,
                 rules,
+                gather=SLATE_ROWS,
+                seed=seed,
                 progress=progress,
             )
         if plan.final_us != plan.cut_us:
             bundles, difference = write_bundles(folder / "final", kept, plan.final_us, fit, rankers)
         warnings = (*notes, *plan.notes, *rankers.warnings)
-        evidence = checks.all_checks(kept, bundles, judged, plan.cut_us, difference)
+        reference = write_reference(
+            folder / "reference",
+            judged.shown if judged else None,
+            rankers.candidates,
+            importance=rankers.importance,
+            read_by_ranker=rankers.reads,
+            retrieval=bundles["retrieval"],
+            data=kept.folder,
+            data_digest=kept.digest,
+            seed=seed,
+        )
+        evidence = checks.all_checks(kept, bundles, judged, plan.cut_us, difference, reference)
         _log(run, kept, data, judged, rankers, warnings, folder)
+        for file in FILES:
+            run.log_file(reference.folder / file, folder=FOLDER)
         figures = judged.metrics() if judged else {}
         baselines = {scores.name: scores.plain() for scores in judged.baselines} if judged else {}
         versions = run.register(
@@ -144,6 +161,7 @@ def train(
                     for name, values in baselines.items()
                 },
                 beaten=checks.beaten(judged),
+                reference_digest=reference.digest,
             ),
         )
         if keep is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,11 +24,14 @@ from features.ranking import RowSchema, row_schema
 from registry.artifacts import Bundle
 from training.evaluate import met_items, ranking_rows
 from training.evaluation.protocol import TestSet
-from training.holdout import read_window, test_set, time_of_share
+from training.gathered import Gathered
+from training.holdout import read_window, test_set, time_of_share, user_words
+from training.importance import permutation_importance
 from training.interactions import Log, read_items, read_log
-from training.models.dcn_v2 import DcnConfig, DcnV2, RankingRows, fit_dcn
+from training.models.dcn_v2 import DcnConfig, DcnV2, RankingRows, fit_dcn, predict
 from training.models.logistic import Logistic, fit_logistic
 from training.progress import Progress, silent
+from training.reference import CANDIDATE_ROWS
 
 CONTEXT_COLUMNS = ("country", "device")
 SAMPLED_USERS = 64
@@ -57,6 +61,16 @@ class Rankers:
     sample: NDArray[np.float32]
     figures: Mapping[str, float]
     warnings: tuple[str, ...]
+    importance: Mapping[str, float]  # column → AUC that the network loses without it; empty: not known
+    candidates: tuple[
+        pa.Table, ...
+    ]  # some of the rows that were learned from, scored, as features/frame.py shapes them
+
+    @property
+    def reads(self) -> dict[str, bool]:
+        """Column → whether the network reads it: what was constant when it learned is taken out of it."""
+        scale = iter(self.dcn.scale.tolist())
+        return {c.name: c.kind == "categorical" or next(scale) > 0 for c in self.schema.columns}
 
 
 def collect(
@@ -68,9 +82,10 @@ def collect(
     *,
     seed: int,
     max_users: int,
+    gather: int = 0,
     progress: Progress = silent,
-) -> RankingRows:
-    """Labelled rows of one moment.
+) -> tuple[RankingRows, Gathered]:
+    """Labelled rows of one moment; and up to `gather` of them by name.
 
     Raises:
         DataError: nothing to fit the retrieval models on before the moment.
@@ -85,7 +100,9 @@ def collect(
         ids = [log.user_ids[user] for user in test.users]
         states = user_states_as_of(folder, ids, moment_us)
         met = met_items(log, len(models.catalogue))
-        return ranking_rows(
+        words = user_words(folder, config, log, test.users)
+        gathered = Gathered("candidate", moment_us, models.catalogue, ids, words, gather, np.random.default_rng(seed))
+        rows = ranking_rows(
             funnel,
             states,
             test,
@@ -93,8 +110,10 @@ def collect(
             met,
             moment_us,
             contexts=_contexts(log, test, seed),
+            gathered=gathered if gather else None,
             progress=progress,
         )
+        return rows, gathered
 
 
 def _some(test: TestSet, at_most: int, seed: int) -> TestSet:
@@ -145,10 +164,11 @@ def fit_rankers(
     schema = row_schema()
     parts: list[RankingRows] = []
     warnings: list[str] = []
+    kept: list[Gathered] = []
     to_us = until_us
     for number, moment_us in enumerate(moments(folder, until_us, ranking)):
         try:
-            part = collect(
+            part, gathered = collect(
                 folder,
                 config,
                 moment_us,
@@ -156,6 +176,7 @@ def fit_rankers(
                 fit,
                 seed=seed + number,
                 max_users=ranking.max_users,
+                gather=CANDIDATE_ROWS // ranking.moments,
                 progress=progress,
             )
         except DataError as error:
@@ -163,6 +184,7 @@ def fit_rankers(
             break
         if part.n_users:
             parts.append(part)
+            kept.append(gathered)
         to_us = moment_us
     if parts:
         data = RankingRows.join(parts)
@@ -182,4 +204,9 @@ def fit_rankers(
         "ranker_positives": float(data.labels.sum()),
     }
     sample = data.take(np.sort(order[:SAMPLED_USERS])).rows
-    return Rankers(schema, network, light, sample, figures, tuple(warnings))
+    importance = permutation_importance(
+        lambda rows: predict(network, rows), held_out if held_out.labels.any() else train, schema, seed=seed
+    )
+    tables = [gathered.table(lambda rows: predict(network, rows)) for gathered in kept]
+    candidates = tuple(table for table in tables if table is not None)
+    return Rankers(schema, network, light, sample, figures, tuple(warnings), importance, candidates)
