@@ -6,9 +6,9 @@ are one subject, `quality`, since they are how one trouble shows. Its life:
     quiet ─ breach ─► pending ─ still so after `hold_us` ─► firing ─ ok ─► clearing ─ still so after `clear_us` ─► quiet
                          └─ ok ─► quiet                       ▲── breach ───┘
 
-`inconclusive` moves nothing: a check that cannot see raises no alarm, and one that was in breach ends none. A signal that is not in a
-round is as it was, until it is `stale_us` old and is forgotten as unknown. An alert that comes back within `quiet_us`
-of its end is the same trouble: it must hold `flap_factor` times as long to be raised again.
+`inconclusive` moves nothing: a check that cannot see raises no alarm, and one that was in breach ends none. A signal
+that is not in a round is as it was, until it is `stale_us` old and is forgotten as unknown. An alert that comes back
+within `quiet_us` of its end is the same trouble: it must hold `flap_factor` times as long to be raised again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
