@@ -1,10 +1,23 @@
 """Many questions at once: false-discovery rates over slices, and α shared out over guardrails."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from monitoring.statistics.always_valid import TUNING_N, compare
 from monitoring.statistics.estimates import CannotTell, Estimate
 from monitoring.statistics.samples import Sample
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def adjusted(p: Mapping[Key, float]) -> dict[Key, float]:
+    """Benjamini & Hochberg's p-values: `adjusted(p)[k] <= q` where they select k at rate q (up to rounding)."""
+    found: dict[Key, float] = {}
+    least = 1.0
+    for k, (name, value) in sorted(enumerate(sorted(p.items(), key=lambda item: item[1]), 1), reverse=True):
+        least = min(least, value * len(p) / k)
+        found[name] = least
+    return found
 
 
 def benjamini_hochberg(p: Mapping[str, float], q: float) -> frozenset[str]:
