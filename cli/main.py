@@ -16,6 +16,7 @@ from cli import (
     models,
     quickstart,
     release,
+    replay,
     serve,
     simulate,
     train,
@@ -41,6 +42,7 @@ build.register(app)
 serve.register(app)
 up.register(app)
 simulate.register(app)
+replay.register(app)
 app.add_typer(data.app, name="data", help="Make, import, check and export data sets.")
 app.add_typer(features.app, name="features", help="Feature definitions, materialisation and parity.")
 app.add_typer(models.app, name="models", help="Registered models and their lineage.")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from contracts.serving import Degradation, Outcome, Variant
+from contracts.serving import Aim, Degradation, Outcome, Variant
 
 EXPOSURE_SCHEMA = 1
-CONTEXT_SCHEMA = 1
+CONTEXT_SCHEMA = 2  # 1 had nothing from `aim` on
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -25,6 +25,30 @@ class Versions(msgspec.Struct, frozen=True):
     routing_table: str = ""
     features: str = ""  # hash of the feature definitions
     item_snapshot: str = ""  # which materialised item features
+
+
+class States(msgspec.Struct, frozen=True):
+    """What may change under a running Bento, as it stood for one answer: with the Bento, the record and these, a replay
+    has all that the answer hung on. Nothing in the funnel is drawn at random, so there is no seed.
+
+    Empty or 0: there was none. Moments are on the data set's clock, but for `counts`.
+    """
+
+    catalogue: str = ""  # which file of the live catalogue
+    flags: int = 0  # its version: what was flagged and removed
+    flags_until: int = 0  # its version when the answer was made, where it changed meanwhile
+    facts: int = 0  # its version that was laid over the Bento's own items,
+    facts_us: int = 0  # and when
+    snapshot: str = ""  # item features of the online store,
+    snapshot_items: int = 0  # read for a catalogue of so many items
+    counts: int = 0  # what was done with each item lately, by its moment on the wall clock,
+    counts_us: int = 0  # and when models and features were made of it,
+    counts_snapshot: str = ""  # over which item features
+    counts_items: int = 0
+    missing: tuple[str, ...] = ()  # parts of the Bento that could not be loaded
+    topology: str = ""
+    machine: str = ""  # instruction set, and what computes with it
+    threads: int = 1  # of a matrix product: another number may add in another order
 
 
 class Exposure(msgspec.Struct, frozen=True):
@@ -85,4 +109,17 @@ class ContextRecord(msgspec.Struct, frozen=True):
     stages_ms: dict[str, float]
     notes: list[str] = []  # late sources, relaxed rules, fallbacks
     shown: ShownRows | None = None  # of a share of the records (`log_rows`); None where no ranker's rows were made
+    aim: Aim = "full"  # the rung that it started at
+    degradation: str = ""  # what it came to
+    stale: list[str] = []  # features that were too old, `online_store`
+    last: list[str] = []  # the user's last interactions, where they were too old to be a feature
+    lists: str = ""  # which published lists the store held
+    item_ids: list[str] = []  # the slate
+    scores: list[float] = []  # of the slate
+    versions: Versions | None = None
+    states: States | None = None
+    # All candidates, on a sample (STREAMREC_LOG_CANDIDATES): scores aligned with `candidates`, then all as ranked.
+    candidate_scores: dict[str, list[float]] = {}
+    ranked_item_ids: list[str] = []
+    ranked_scores: list[float] = []
     schema: int = CONTEXT_SCHEMA

@@ -49,6 +49,12 @@ class Settings(BaseModel):
     log_rows: float = Field(
         0.25, ge=0, le=1, description="share of the context records with what the ranker read of the first 20 items"
     )
+    log_candidates: float = Field(
+        0.01, ge=0, le=1, description="share of the context records with all candidates and their scores"
+    )
+    states_mb: int = Field(
+        1024, ge=0, description="room for past item counts, which a replay needs; the oldest go, 0 keeps none"
+    )
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(
         80.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"

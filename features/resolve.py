@@ -12,7 +12,7 @@ A value that was never written is the default with age None and is not stale: a 
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from contracts.exposures import FeatureUsed
 from contracts.serving import EMBEDDING_DIM
 from features.definitions import FeatureDefinition
-from features.online.base import UserState
+from features.online.base import Interaction, UserState
 from features.registry import REGISTRY
 
 LAST_10 = "user_last_10_interactions"
@@ -151,4 +151,9 @@ def loggable(definition: FeatureDefinition, value: Any) -> float | str | list[st
         case "weights":
             return dict(value)
         case "interactions":
-            return [f"{i.item_id}\t{i.event}\t{i.timestamp_us}" for i in value]
+            return interaction_words(value)
+
+
+def interaction_words(last: Iterable[Interaction]) -> list[str]:
+    """Item, event and moment of each, by tabs."""
+    return [f"{i.item_id}\t{i.event}\t{i.timestamp_us}" for i in last]

@@ -77,12 +77,16 @@ def set_flags(catalogue: Catalogue, own: NDArray[np.bool_], states: Iterable[Ite
             catalogue.is_flagged[row] = state.removed or (built if state.flagged is None else state.flagged)
 
 
-def overlaid(base: Models, states: Mapping[str, ItemState]) -> Models:
-    """`base` with the states over it; everything that has one entry an item is longer, but for big arrays [N, D]."""
-    catalogue = _catalogue(base, list(states.values()))
+def overlaid(base: Models, states: Mapping[str, ItemState], now_us: int) -> Models:
+    """`base` with the states over it; everything that has one entry an item is longer, but for big arrays [N, D].
+
+    The same for the same states and moment, in whatever order a process has come to know them. now_us: on the data
+    set's clock.
+    """
+    catalogue = _catalogue(base, sorted(states.values(), key=lambda state: state.ordinal))
     retrieval = base.retrieval
     if retrieval is not None:
-        retrieval = _retrieval(retrieval, base, catalogue)
+        retrieval = _retrieval(retrieval, base, catalogue, now_us)
     return replace(base, catalogue=catalogue, retrieval=retrieval)
 
 
@@ -132,7 +136,7 @@ def _catalogue(base: Models, states: Sequence[ItemState]) -> Catalogue:
     return catalogue
 
 
-def _retrieval(models: RetrievalModels, base: Models, catalogue: Catalogue) -> RetrievalModels:
+def _retrieval(models: RetrievalModels, base: Models, catalogue: Catalogue, now_us: int) -> RetrievalModels:
     new = len(catalogue) - len(base.catalogue)
     parts: dict[str, Any] = {
         "item_features": {name: _longer(column, new, np.nan) for name, column in models.item_features.items()}
@@ -145,7 +149,7 @@ def _retrieval(models: RetrievalModels, base: Models, catalogue: Catalogue) -> R
         )
     if models.content_items is not None:
         parts["content_items"] = entry_standing(
-            models.content_items, catalogue.category, catalogue.published_us, base.now_us()
+            models.content_items, catalogue.category, catalogue.published_us, now_us
         )
     return replace(models, **parts)
 

@@ -1,7 +1,8 @@
 """The live catalogue on this machine: `catalogue.db`, written by the consumer, read by every Bento and gateway.
 
-Of each item only its newest state is kept, with the version of the catalogue at which it came about: a reader asks for
-what is newer than what it has, and the file does not grow with the number of changes.
+Of each item its newest state is kept, with the version of the catalogue at which it came about: a reader asks for what
+is newer than what it has. The last `PAST_STATES` that were replaced are kept too, so that the catalogue of an answer
+can be had again; older ones go, and the file does not grow with the number of changes.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from contracts.live_items import ItemChange, ItemState, after
 from features.online.streaming import make_private
 
 CATALOGUE_DB = "catalogue.db"
+PAST_STATES = 200_000  # about 40 MB
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS items"
     " (item_id TEXT PRIMARY KEY, version INTEGER NOT NULL, ordinal INTEGER NOT NULL, state BLOB NOT NULL)"
@@ -29,6 +31,11 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS catalogue"
     " (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, version INTEGER NOT NULL,"
     " ordinals INTEGER NOT NULL)",
+    # States that were replaced: true from `version` until before `until`. The number orders them by that.
+    "CREATE TABLE IF NOT EXISTS past"
+    " (number INTEGER PRIMARY KEY, version INTEGER NOT NULL, until INTEGER NOT NULL, state BLOB NOT NULL)",
+    # The first version that can be had again.
+    "CREATE TABLE IF NOT EXISTS horizon (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL)",
     # How far the catalogue that several machines share was taken in.
     "CREATE TABLE IF NOT EXISTS shared"
     " (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, version INTEGER NOT NULL)",
@@ -37,6 +44,7 @@ _WRITE = (
     "INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT (item_id)"
     " DO UPDATE SET version = excluded.version, ordinal = excluded.ordinal, state = excluded.state"
 )
+_REPLACE = "INSERT INTO past (version, until, state) SELECT version, ?, state FROM items WHERE item_id = ?"
 _decode = msgspec.msgpack.Decoder(ItemState).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -80,6 +88,8 @@ class CatalogueStore:
             for statement in _TABLES:
                 self._db.execute(statement)
             self._db.execute("INSERT OR IGNORE INTO catalogue VALUES (1, ?, 0, 0)", (secrets.token_hex(8),))
+            # A file of before past states were kept begins with what it has now.
+            self._db.execute("INSERT OR IGNORE INTO horizon SELECT 1, version FROM catalogue")
         except (OSError, sqlite3.Error) as error:
             raise self._away(error) from error
 
@@ -151,9 +161,20 @@ class CatalogueStore:
         """The version after it."""
         if states:
             version += 1
+            db.executemany(_REPLACE, [(version, i) for i in states])
+            self._forget(db)
             db.executemany(_WRITE, [(i, version, s.ordinal, _encode(s)) for i, s in states.items()])
             db.execute("UPDATE catalogue SET version = ?, ordinals = ?", (version, ordinal))
         return version
+
+    def _forget(self, db: sqlite3.Connection) -> None:
+        """The oldest of the past states, where there are too many."""
+        (last,) = db.execute("SELECT coalesce(max(number), 0) FROM past").fetchone()
+        (first,) = db.execute("SELECT coalesce(min(number), 0) FROM past").fetchone()
+        if last - first >= PAST_STATES:
+            gone = (last - PAST_STATES,)
+            db.execute("UPDATE horizon SET version = (SELECT max(until) FROM past WHERE number <= ?)", gone)
+            db.execute("DELETE FROM past WHERE number <= ?", gone)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -232,6 +253,35 @@ class CatalogueReader:
             raise Unreachable(
                 f"live catalogue {self.path}: {error}", next_command="docs/runbooks/item-must-go.md"
             ) from error
+
+    def at(self, identity: str, version: int) -> dict[str, ItemState] | None:
+        """All states as of that version of that file, by item; None: they cannot be had any more.
+
+        Raises:
+            Unreachable: as `news`.
+        """
+        try:
+            db = self._connection()
+            if db is None:
+                return None
+            found = db.execute("SELECT identity, version FROM catalogue").fetchone()
+            horizon = db.execute("SELECT version FROM horizon").fetchone()
+            if found is None or horizon is None or found[0] != identity or not horizon[0] <= version <= found[1]:
+                return None
+            rows = db.execute(
+                "SELECT state FROM items WHERE version <= ?1"
+                " UNION ALL SELECT state FROM past WHERE version <= ?1 AND until > ?1",
+                (version,),
+            )
+            states = [_decode(row[0]) for row in rows]
+        except (OSError, sqlite3.Error, ValueError, TypeError) as error:
+            self.close()
+            if "no such table" in str(error):  # of a version that kept nothing
+                return None
+            raise Unreachable(
+                f"live catalogue {self.path}: {error}", next_command="docs/runbooks/item-must-go.md"
+            ) from error
+        return {state.item_id: state for state in states}
 
     def close(self) -> None:
         if self._db is not None:

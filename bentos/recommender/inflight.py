@@ -34,6 +34,7 @@ class InFlight:
     state: UserState | None = None
     stale: tuple[str, ...] = ()
     used: tuple[FeatureUsed, ...] = ()
+    items_from: tuple[str, int] = ("", 0)
     notes: list[str] = field(default_factory=list)
     brought: dict[str, SourceResult] = field(default_factory=dict)
     plan: Plan = NO_LIMITS

@@ -18,12 +18,14 @@ WALL_STEP_US = 60_000_000  # on the wall clock item ages move on once a minute
 
 @dataclass(frozen=True, slots=True)
 class ItemView:
-    """The item side as of one moment. stale: features that are too old and stand at their defaults."""
+    """The item side as of one moment. stale: features that are too old and stand at their defaults. source: version of
+    the snapshot that they come from, and of how many items the catalogue was when it was read."""
 
     moment_us: int
     block: ItemBlock
     stale: tuple[str, ...]
     used: tuple[FeatureUsed, ...]
+    source: tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class _Columns:
     version: str
     columns: Mapping[str, NDArray[np.float32]]
     timestamps_us: Mapping[str, int]
+    n_items: int = 0  # of the catalogue that the snapshot was read for: items that came later are not in `columns`
     live: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     live_us: int = 0
 
@@ -67,9 +70,9 @@ class ItemTable:
         )
 
     @property
-    def version(self) -> str:
-        """Of the snapshot in use; empty before the first."""
-        return self._now[0].version
+    def source(self) -> tuple[str, int]:
+        """Version of the snapshot in use, empty before the first; and how many items it was read for."""
+        return self._now[0].version, self._now[0].n_items
 
     def stale_at(self, now_us: int) -> tuple[str, ...]:
         """Features that are too old at that moment; cheap, on any thread."""
@@ -94,7 +97,7 @@ class ItemTable:
             name: c if c.ndim > 1 else np.concatenate([c, np.full(new, np.nan, np.float32)])
             for name, c in known.columns.items()
         }
-        longer = _Columns(known.version, columns, known.timestamps_us, live, live_us)
+        longer = _Columns(known.version, columns, known.timestamps_us, known.n_items, live, live_us)
         other._now = longer, other._view(longer, now_us - now_us % self._step_us)
         return other
 
@@ -108,7 +111,8 @@ class ItemTable:
             columns[name] = np.full((len(self._catalogue), *values.shape[1:]), np.nan, np.float32)
             columns[name][rows[ours]] = values[ours]
         stamps = {name: snapshot.timestamps_us.get(name, 0) for name in snapshot.columns}
-        fresh = _Columns(snapshot.version, columns, {**known.timestamps_us, **stamps}, known.live, known.live_us)
+        stamps = {**known.timestamps_us, **stamps}
+        fresh = _Columns(snapshot.version, columns, stamps, len(self._catalogue), known.live, known.live_us)
         self._now = fresh, self._view(fresh, now_us - now_us % self._step_us)
 
     def at(self, now_us: int) -> ItemView:
@@ -124,4 +128,4 @@ class ItemTable:
         columns = known.all
         resolved = resolve_items(columns, known.stamps_us, len(self._catalogue), moment_us)
         block = item_block(self._catalogue, {**columns, **resolved.columns}, moment_us)
-        return ItemView(moment_us, block, resolved.stale, resolved.used)
+        return ItemView(moment_us, block, resolved.stale, resolved.used, (known.version, known.n_items))

@@ -33,6 +33,8 @@ class LiveCatalogue:
         self._problem = ""
         self._states: dict[str, ItemState] = {}
         self._next: Models | None = None  # made, and not yet served from
+        # The version that `models`, or the next ones, show, and when they were made on the data set's clock.
+        self.laid = self._next_laid = (0, 0)
         self._lock = threading.Lock()
 
     @property
@@ -41,6 +43,11 @@ class LiveCatalogue:
             return Component("unhealthy", f"{self._problem}; nothing is served before it can be read")
         at = f"version {self.version}"
         return Component("degraded", f"{at}: {self._problem}") if self._problem else Component("healthy", at)
+
+    @property
+    def identity(self) -> str:
+        """Of the file that was read; empty: there is none."""
+        return self._identity
 
     def begin(self) -> Models:
         """What there is at the start of a process, in `models` from the first."""
@@ -75,10 +82,11 @@ class LiveCatalogue:
         with self._lock:
             self.behind = False
             states, base = dict(self._states), self._base
-        models = overlaid(base, states)
+            laid = self.version, base.now_us()
+        models = overlaid(base, states, laid[1])
         with self._lock:
             set_flags(models.catalogue, base.catalogue.is_flagged, self._states.values())
-            self._next = models
+            self._next, self._next_laid = models, laid
         return models
 
     def rebase(self, base: Models) -> None:
@@ -88,7 +96,8 @@ class LiveCatalogue:
 
     def adopt(self) -> None:
         with self._lock:
-            self.models, self._next = self._next or self.models, None
+            if self._next is not None:
+                self.models, self.laid, self._next = self._next, self._next_laid, None
 
     def close(self) -> None:
         self._reader.close()

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ from bentos.recommender.metrics import Metrics
 from bentos.recommender.models import Models
 from bentos.recommender.prewarm import prewarm, queries
 from bentos.recommender.reads.choose import user_reads
+from bentos.recommender.recorder import Recorder, kept
 from bentos.recommender.request_ids import new_request_id
 from bentos.recommender.rules import default_rules
 from bentos.recommender.rungs import Rungs
@@ -51,8 +53,9 @@ from bentos.recommender.wire import RemoteRetrieval, RemoteScorer
 from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.exposures import ExposureLog
 from bentos.telemetry.intake import EventIntake
+from bentos.telemetry.states import keep_snapshot
 from contracts.errors import DataError, Overloaded, StreamRecError
-from contracts.exposures import ContextRecord, Versions
+from contracts.exposures import ContextRecord, States, Versions
 from contracts.http import EventsAccepted, FrontFacts, ItemsChanged, RecommendationRequest
 from contracts.live_items import ItemChange
 from contracts.rules import RulesDocument
@@ -98,6 +101,8 @@ class Answer:
     exclude: list[str]
     began: float  # perf_counter seconds
     versions: Versions
+    states: States
+    funnel: Funnel
     front: Front | None = None
     facts: FrontFacts | None = None  # for a gateway
 
@@ -135,6 +140,7 @@ class Runtime:
             Statistics(settings.home),
             Mending(again, pins.folders.values()) if again else None,
             self._snapshots,
+            partial(kept, keep_snapshot, settings.home),
             self._make_funnel,
             self._swapped,
         )
@@ -142,7 +148,13 @@ class Runtime:
         self._load = Load(self._compute, policy, settings.aim)
         self.funnel.thin = self._load.thin
         self._exposures = ExposureLog(settings.home)
-        self._contexts = ContextLog(settings.home, settings.log_contexts, rows_share=settings.log_rows)
+        self._contexts = ContextLog(
+            settings.home,
+            settings.log_contexts,
+            rows_share=settings.log_rows,
+            candidates_share=settings.log_candidates,
+        )
+        self._recorder = Recorder(settings, self._contexts, self._upkeep)
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
         self.tracing = _tracing(settings, pins.bento)
         self._rungs = Rungs(self._rung_changed)
@@ -264,6 +276,7 @@ class Runtime:
         """
         if not self._upkeep.live.loaded:  # what was taken down is not known
             raise Overloaded("the live catalogue cannot be read")
+        states, versions = self._recorder.states(), self._versions  # as it begins: others may come meanwhile
         funnel, sources_off = self._overridden.by(front.overrides) if front else (self.funnel, ())
         query = Query(
             request_id=front.request_id if front else request_id,
@@ -289,11 +302,10 @@ class Runtime:
             self.metrics.errors.labels("funnel").inc()
             log.exception("request %s: the funnel failed; a lower rung answers", request_id)
             slate = funnel.lowest(query, None, "the funnel failed")
-        versions = self._versions
-        if funnel is not self.funnel:
+        if funnel.rules is not self._rules:
             versions = msgspec.structs.replace(versions, rules=funnel.stages.rules_digest)
         told = facts(query, slate, self.models) if front else None
-        return Answer(query, slate, request.exclude, began, versions, front, told)
+        return Answer(query, slate, request.exclude, began, versions, states, funnel, front, told)
 
     def record(self, answer: Answer, traceparent: bytes | None = None) -> None:
         """Off the response path: metrics, exposure, context. The exposure of a gateway's request is the gateway's."""
@@ -304,10 +316,7 @@ class Runtime:
         self._rungs.answered(slate, answer.query.aim)
         if answer.front is None:
             self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
-        if not answer.query.shadow and self._contexts.keeps(answer.query.request_id):
-            with_rows = self._contexts.keeps_rows(answer.query.request_id)
-            record = side_effects.context_record(answer.query, slate, answer.exclude, with_rows=with_rows)
-            self._contexts.append(record)
+        self._recorder.record(answer)
         if self.tracing is not None:
             self.tracing.record(answer.query, slate, answer.began, traceparent)
 

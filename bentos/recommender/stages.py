@@ -137,12 +137,15 @@ class Stages:
             view = self.items.at(flight.query.now_us)
             flight.stale += view.stale
             flight.used = (*user.used, *view.used)
+            flight.items_from = view.source
         item_ids = self.models.catalogue.item_ids
         brought = {name: result.items for name, result in flight.brought.items()}
         for_context: dict[str, Any] = {
             "candidates": IdsBySource(item_ids, brought),
             "top": top_of(item_ids, ranked),
             "digest": digest_of(ranked),
+            "ranked": ranked,
+            "brought": flight.brought,
         }
         if flight.rows is not None:
             for_context["shown"] = RowsOfShown(self.models.catalogue, candidates.items, flight.rows, shown)
@@ -258,5 +261,8 @@ class Stages:
             trace=flight.trace,
             debug=debug,
             used=flight.used or user.used,
+            state=user.state,
+            aim=flight.query.aim,
+            items_from=flight.items_from,
             **for_context,
         )

@@ -26,11 +26,14 @@ CONTENT_PRIOR = 200.0
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """models: with sources in their new order. columns: item features as of `moment_us`."""
+    """models: with sources in their new order. columns: item features as of `moment_us`. counts_us: the moment of the
+    counts; at_us: when they were applied, on the data set's clock."""
 
     models: Models
     columns: Mapping[str, NDArray[np.float32]]
     moment_us: int
+    counts_us: int
+    at_us: int
 
 
 class Statistics:
@@ -66,26 +69,43 @@ class Statistics:
     def apply(
         self, models: Models, base: Mapping[str, NDArray[np.float32]], stamps_us: Mapping[str, int]
     ) -> Applied | None:
-        """The counts over these models; None without counts, or where they say nothing to this Bento.
-
-        base, stamps_us: item features of the snapshot, for the rows that it knows, and their moments.
-        """
+        """`applied` with the newest counts; None without any, or where they say nothing to this Bento."""
         self.behind = False
-        counts, retrieval = self._counts, models.retrieval
-        if counts is None or retrieval is None or retrieval.meaning is None:
+        if self._counts is None:
             return None
-        catalogue, now_us = models.catalogue, models.now_us()
-        rows = catalogue.index.lookup_many(counts.item_ids)
-        longer = {n: _longer(c, len(catalogue)) for n, c in base.items() if c.ndim == 1}
         try:
-            made = refreshed(counts, rows, retrieval.meaning, longer, stamps_us, len(catalogue), now_us)
+            made = applied(self._counts, models, base, stamps_us, models.now_us())
         except StreamRecError as error:  # a rule of the data set that counts cannot answer
             self._problem = error.message
             return None
         self._problem = ""
-        moment_us = now_us if models.clock == "log_end" else counts.now_us
-        risen = replace(models, retrieval=_risen(retrieval, catalogue, made, now_us))
-        return Applied(risen, made.columns, moment_us)
+        return made
+
+
+def applied(
+    counts: ItemCounts,
+    models: Models,
+    base: Mapping[str, NDArray[np.float32]],
+    stamps_us: Mapping[str, int],
+    now_us: int,
+) -> Applied | None:
+    """The counts over these models at `now_us` of the data set's clock; None where they say nothing to this Bento.
+
+    base, stamps_us: item features of the snapshot, for the rows that it knows, and their moments.
+
+    Raises:
+        UsageError: as `features.refreshed.refreshed`.
+    """
+    retrieval = models.retrieval
+    if retrieval is None or retrieval.meaning is None:
+        return None
+    catalogue = models.catalogue
+    rows = catalogue.index.lookup_many(counts.item_ids)
+    longer = {n: _longer(c, len(catalogue)) for n, c in base.items() if c.ndim == 1}
+    made = refreshed(counts, rows, retrieval.meaning, longer, stamps_us, len(catalogue), now_us)
+    moment_us = now_us if models.clock == "log_end" else counts.now_us
+    risen = replace(models, retrieval=_risen(retrieval, catalogue, made, now_us))
+    return Applied(risen, made.columns, moment_us, counts.now_us, now_us)
 
 
 def _risen(models: RetrievalModels, catalogue: Catalogue, made: Refreshed, now_us: int) -> RetrievalModels:

@@ -119,11 +119,16 @@ class Slate:
     notes: tuple[str, ...] = ()
     stages_ms: Mapping[str, float] = field(default_factory=dict)
     debug: Mapping[str, Any] | None = None
-    # For the context record: ids by source, the first 50 after ranking, digest over all.
+    # For the context record: ids by source, the first 50 after ranking, digest over all, and what these are made of.
     candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     top: tuple[tuple[str, float], ...] = ()
     digest: str = ""
     used: tuple[FeatureUsed, ...] = ()
     shown: Callable[[], ShownRows] | None = None  # what the ranker read of the first items; None: it read nothing
+    ranked: "Candidates | None" = None
+    brought: Mapping[str, SourceResult] = field(default_factory=dict)
+    state: UserState | None = None  # what the store said of the user
+    aim: Aim = "full"  # the rung that it started at
+    items_from: tuple[str, int] = ("", 0)  # `ItemView.source`
     trace: Trace | None = None
     batch_age_s: float | None = None  # of the published list that this is, on the data set's clock

@@ -22,8 +22,8 @@ class ContextLog:
     """
     Args:
         home: the log is `home/log/contexts`.
-        share: of requests that are kept, chosen by a hash of the request id. rows_share: of those that are kept, how
-            many with what the ranker read of the items shown.
+        share: of requests that are kept, chosen by a hash of the request id. rows_share, candidates_share: of those
+            that are kept, how many with what the ranker read of the items shown, and with all candidates.
         capacity: records that may wait for the disk; past it they are dropped and counted.
         ring: the newest records that stay in memory for `find`, as bytes: a tenth of what their strings would take.
     """
@@ -34,12 +34,14 @@ class ContextLog:
         share: float = 1.0,
         *,
         rows_share: float = 1.0,
+        candidates_share: float = 0.0,
         capacity: int = 20_000,
         ring: int = 1_000,
     ) -> None:
         self._home = home
         self._below = int(share * 2**32)
         self._rows_below = int(share * rows_share * 2**32)
+        self._candidates_below = int(share * candidates_share * 2**32)
         self._writer = SegmentWriter(log_folder(home, CONTEXTS), capacity)
         self._ring: OrderedDict[str, bytes] = OrderedDict()
         self._ring_size = ring
@@ -52,6 +54,10 @@ class ContextLog:
     def keeps_rows(self, request_id: str) -> bool:
         """Whether the record of this request is to have the ranker's rows."""
         return zlib.crc32(request_id.encode()) < self._rows_below
+
+    def keeps_candidates(self, request_id: str) -> bool:
+        """Whether the record of this request is to have all candidates with their scores."""
+        return zlib.crc32(request_id.encode()) < self._candidates_below
 
     def append(self, record: ContextRecord) -> None:
         """Keep the record, if the sample has it. Never blocks, never raises."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -35,11 +35,19 @@ def write_counts(home: Path, counts: ItemCounts) -> None:
     Raises:
         OSError: no room.
     """
-    path = counts_path(home)
+    save_counts(counts_path(home), counts, np.savez)
+
+
+def save_counts(path: Path, counts: ItemCounts, save: Callable[..., None]) -> None:
+    """In one step. save: `np.savez`, or `np.savez_compressed` for what is read rarely.
+
+    Raises:
+        OSError: no room.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{FILE}.{os.getpid()}.npz")
+    part = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
-        np.savez(
+        save(
             part,
             when=np.array([counts.now_us, counts.since_us], np.int64),
             item_ids=_packed(counts.item_ids),
@@ -62,7 +70,11 @@ def read_counts(home: Path) -> ItemCounts | None:
     Raises:
         Unreachable: the file cannot be read.
     """
-    path = counts_path(home)
+    return load_counts(counts_path(home))
+
+
+def load_counts(path: Path) -> ItemCounts | None:
+    """As `read_counts`, from any file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             now_us, since_us = file["when"].tolist()
@@ -83,12 +95,19 @@ def read_counts(home: Path) -> ItemCounts | None:
         raise Unreachable(f"{path} cannot be read: {error}", next_command=f"rm {path}") from error
 
 
-def refresh(home: Path, store: OnlineStore, now_us: int) -> None:
-    """
+def refresh(home: Path, store: OnlineStore, now_us: int, states_mb: int = 0) -> None:
+    """states_mb: room for counts that are kept for replays; before anybody serves from them, they are there.
+
     Raises:
         Unreachable: the store is away. OSError: no room.
     """
-    write_counts(home, store.read_item_counts(now_us))
+    from bentos.telemetry.states import keep_counts
+
+    counts = store.read_item_counts(now_us)
+    if states_mb:
+        with contextlib.suppress(OSError):  # a replay will say what it lacks
+            keep_counts(home, counts, states_mb << 20)
+    write_counts(home, counts)
 
 
 def _packed(words: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -106,9 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     os.nice(10)  # it runs beside processes that answer requests
     try:
-        store = open_store(load_settings({"home": given.home}))
+        settings = load_settings({"home": given.home})
+        store = open_store(settings)
         try:
-            refresh(given.home, store, time.time_ns() // 1000)
+            refresh(given.home, store, time.time_ns() // 1000, settings.states_mb)
         finally:
             store.close()
     except (StreamRecError, OSError) as error:

@@ -11,7 +11,10 @@ import pyarrow as pa
 
 from contracts.attempts import ATTEMPT_SCHEMA, Attempt
 from contracts.errors import DataError
-from contracts.exposures import CONTEXT_SCHEMA, EXPOSURE_SCHEMA, ContextRecord, Exposure, Versions
+from contracts.exposures import CONTEXT_SCHEMA, EXPOSURE_SCHEMA, ContextRecord, Exposure, States, Versions
+
+_STATES = {str: pa.string(), int: pa.int64()}
+_fields = msgspec.structs.fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class LogKind:
     schema_version: int
     arrow: pa.Schema
     to_row: Callable[[Any], dict[str, Any]]
+    oldest: int = 1  # schema that is read: later ones only add fields with defaults
 
     def decode(self, payload: bytes) -> Any:
         """
@@ -31,7 +35,7 @@ class LogKind:
             msgspec.DecodeError: not a record of this kind.
         """
         schema = msgspec.msgpack.decode(payload, type=_SchemaOnly).schema
-        if schema != self.schema_version:
+        if not self.oldest <= schema <= self.schema_version:
             raise DataError(
                 f"{self.name} log: a record has schema {schema}, this version reads {self.schema_version}",
                 next_command="read it with the version of streamrec that wrote it, or a newer one",
@@ -65,8 +69,12 @@ def _context_row(record: ContextRecord) -> dict[str, Any]:
         {"name": f.name, "value": json.dumps(f.value), "age_s": f.age_s, "source": f.source} for f in record.features
     ]
     row["candidates"] = list(record.candidates.items())
-    row["stages_ms"] = list(record.stages_ms.items())
     row["shown"] = msgspec.structs.asdict(record.shown) if record.shown else None
+    for name in ("stages_ms", "candidate_scores"):
+        row[name] = list(row[name].items())
+    for name in ("versions", "states"):
+        part = getattr(record, name)
+        row[name] = None if part is None else msgspec.structs.asdict(part)
     return row
 
 
@@ -80,8 +88,10 @@ def _attempt_row(record: Attempt) -> dict[str, Any]:
 def context_of_row(row: dict[str, Any]) -> ContextRecord:
     """The record back from a row of Parquet."""
     features = [f | {"value": json.loads(f["value"])} for f in row["features"]]
-    maps = {name: dict(row[name]) for name in ("context", "candidates", "stages_ms")}
-    return msgspec.convert(row | maps | {"features": features}, ContextRecord)
+    maps = {name: dict(row[name] or ()) for name in ("context", "candidates", "stages_ms", "candidate_scores")}
+    # A file of an earlier schema has nulls where a later one has fields.
+    known = {name: value for name, value in (row | maps | {"features": features}).items() if value is not None}
+    return msgspec.convert(known, ContextRecord)
 
 
 EXPOSURES = LogKind(
@@ -159,6 +169,18 @@ CONTEXTS = LogKind(
                 ),
             ),
             ("schema", pa.int32()),
+            ("aim", pa.string()),
+            ("degradation", pa.string()),
+            ("stale", pa.list_(pa.string())),
+            ("last", pa.list_(pa.string())),
+            ("lists", pa.string()),
+            ("item_ids", pa.list_(pa.string())),
+            ("scores", pa.list_(pa.float32())),
+            ("versions", pa.struct([(f, pa.string()) for f in Versions.__struct_fields__])),
+            ("states", pa.struct([(f.name, _STATES.get(f.type, pa.list_(pa.string()))) for f in _fields(States)])),
+            ("candidate_scores", pa.map_(pa.string(), pa.list_(pa.float32()))),
+            ("ranked_item_ids", pa.list_(pa.string())),
+            ("ranked_scores", pa.list_(pa.float32())),
         ]
     ),
     _context_row,

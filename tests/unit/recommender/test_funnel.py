@@ -307,7 +307,7 @@ def test_old_item_features_cost_the_rung_until_a_snapshot_comes(models: Models, 
     after = funnel.run(query, UserState("u1"))
     assert after.degradation == "full"
     assert after.digest != before
-    assert funnel.stages.items.version == "s2"
+    assert funnel.stages.items.source == ("s2", 400)
 
 
 def test_a_session_changes_the_slate_and_its_positives_are_not_shown_again(models: Models, ask: Any) -> None:
