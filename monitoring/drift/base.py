@@ -10,6 +10,9 @@ A detector takes two sets of aligned NumPy columns by role, the reference's and 
     labels     float64 (N,)    1 or 0; NaN: not known (yet)
     positions  int64 (N,)      place in the slate, from 1
     slices     int64 (N,)      the slice a row is in; −1: none
+    items      int64 (N,)      the item shown, the same code on both sides
+    sources    bool (N, S)     which sources proposed it
+    missing    bool (N,)       whether the row's value is missing
 
 and answers with a `Result`. Its verdict has three values, and "drift" needs two things: p ≤ α (where the test has a p)
 and an effect of at least the detector's floor, because on 100,000 rows everything is significant. Effects do not depend
@@ -187,6 +190,16 @@ def known(values: Floats, side: str) -> Floats:
         raise CannotJudge(f"every value of the {side} is missing")
     if not np.isfinite(there).all():
         raise CannotJudge(f"{int((~np.isfinite(there)).sum())} infinite values in the {side}")
+    if len(there) < LEAST_ROWS:
+        raise CannotJudge(f"{len(there)} values that are not missing in the {side}, fewer than {LEAST_ROWS}")
+    return there
+
+
+def present(codes: Codes, side: str) -> Codes:
+    """The codes that are there. Raises CannotJudge: none is, or fewer than LEAST_ROWS are."""
+    there = codes[codes >= 0]
+    if not len(there):
+        raise CannotJudge(f"every value of the {side} is missing")
     if len(there) < LEAST_ROWS:
         raise CannotJudge(f"{len(there)} values that are not missing in the {side}, fewer than {LEAST_ROWS}")
     return there
