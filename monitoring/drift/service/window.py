@@ -1,0 +1,139 @@
+"""A stretch of the service's log, read once: for each ranker that served in it, a sample of one row a user.
+
+Rows of another time than they can be of (after now), and what could not be read, are left out and said.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bentos.telemetry.kinds import EXPOSURES
+from contracts.errors import UsageError
+from features.frame import FEATURES, REGISTERED, default_flag
+from monitoring.drift.service.thinned import UNITS, OnePerUser
+from monitoring.frames.log_files import LogFiles
+from monitoring.frames.serving import Window
+
+AHEAD_US = 5 * 60_000_000  # a clock may be so far ahead
+NO_RANKER = ""
+COLUMNS = (
+    "timestamp",
+    "user_id",
+    "item_id",
+    "position",
+    "score",
+    *FEATURES,
+    *(default_flag(name) for name in REGISTERED),
+)
+
+
+@dataclass(slots=True)
+class Served:
+    """What one ranker's answers of the window were. rows: shown items; sample: of those whose features were kept."""
+
+    ranker: str
+    sample: OnePerUser
+    rows: int = 0
+    logged: int = 0
+    first_us: int | None = None
+    last_us: int | None = None
+    bentos: Counter[str] = field(default_factory=Counter)
+    feature_hashes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Gathered:
+    since_us: int | None
+    until_us: int | None
+    by_ranker: dict[str, Served] = field(default_factory=dict)
+    answers: int = 0
+    rows: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def gather(
+    home: Path,
+    since_us: int | None,
+    until_us: int | None,
+    *,
+    now_us: int,
+    seed: int = 0,
+    users: int = UNITS,
+    columns: Sequence[str] = COLUMNS,
+    apart: bool = True,
+) -> Gathered:
+    """
+    Args:
+        apart: a sample for each ranker; else one of all, for a season that other versions served too.
+    """
+    found = Gathered(since_us, until_us)
+    window = Window.open(home, since_us, until_us)
+    ahead = 0
+    for batch in window.batches():
+        present = pc.less_equal(pc.cast(batch["timestamp"], pa.int64()), now_us + AHEAD_US)
+        late = batch.num_rows - (pc.sum(present).as_py() or 0)
+        if late:
+            ahead += late
+            batch = batch.filter(present)
+        found.rows += batch.num_rows
+        for ranker, part in _parts(batch, apart):
+            served = found.by_ranker.get(ranker)
+            if served is None:
+                served = found.by_ranker[ranker] = Served(ranker, OnePerUser(tuple(columns), seed, users))
+            _take(served, part)
+    found.answers = window.answers
+    found.problems = [*window.problems]
+    if ahead:
+        found.problems.append(f"{ahead:,} shown items are dated after now: a clock is ahead; they were left out")
+    return found
+
+
+def last_answers(home: Path, n: int) -> int:
+    """The moment from which on there are about `n` answers: exactly, but for those of one microsecond.
+
+    Raises:
+        UsageError: n < 1.
+    """
+    if n < 1:
+        raise UsageError(f"the last {n} answers are none")
+    log = LogFiles.open(home, EXPOSURES, ("timestamp_us", "outcome"), None, None)
+    newest = sorted(log.pieces, key=lambda piece: -piece.last_us)
+    together = np.cumsum([piece.rows for piece in newest])
+    enough = newest[: int(np.searchsorted(together, n)) + 1]
+    oldest = min((piece.first_us for piece in enough), default=0)
+    # Processes write side by side: another piece may have some of the newest too.
+    log.pieces = [piece for piece in newest if piece.last_us >= oldest]
+    stamps = [table.filter(pc.equal(table["outcome"], "ok"))["timestamp_us"].to_numpy() for table in log.tables()]
+    ordered = np.sort(np.concatenate([np.empty(0, np.int64), *stamps]))
+    return int(ordered[max(len(ordered) - n, 0)]) if len(ordered) else 0
+
+
+def _parts(batch: pa.Table, apart: bool) -> Iterator[tuple[str, pa.Table]]:
+    if not apart:
+        yield NO_RANKER, batch
+        return
+    rankers = batch["ranking"]
+    for ranker in pc.unique(rankers).to_pylist():
+        mine = pc.is_null(rankers) if ranker is None else pc.equal(rankers, ranker)
+        yield ranker or NO_RANKER, batch.filter(mine)
+
+
+def _take(served: Served, part: pa.Table) -> None:
+    if not part.num_rows:
+        return
+    served.rows += part.num_rows
+    when = pc.min_max(pc.cast(part["timestamp"], pa.int64())).as_py()
+    served.first_us = when["min"] if served.first_us is None else min(served.first_us, when["min"])
+    served.last_us = when["max"] if served.last_us is None else max(served.last_us, when["max"])
+    for counter, name in ((served.bentos, "bento"), (served.feature_hashes, "feature_hash")):
+        counts = pc.value_counts(part[name])
+        for pair in counts.to_pylist():
+            counter[pair["values"] or ""] += pair["counts"]
+    logged = part.filter(part["logged"])
+    served.logged += logged.num_rows
+    served.sample.add(logged)
