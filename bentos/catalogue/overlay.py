@@ -54,7 +54,9 @@ class _Joined(Sequence[str]):
     def take(self, rows: NDArray[np.int32]) -> list[str]:
         if not len(rows) or int(rows.max()) < self._n:
             return ids_at(self._first, rows)
-        return [self[row] for row in rows.tolist()]
+        of_bento = rows < self._n
+        names = iter(ids_at(self._first, rows[of_bento]))  # many at once cost a fraction of what each costs alone
+        return [next(names) if row < self._n else self._more[row - self._n] for row in rows.tolist()]
 
 
 def additions(catalogue: Catalogue, states: Iterable[ItemState]) -> list[ItemState]:

@@ -26,6 +26,7 @@ class LiveCatalogue:
         self.models = with_own_flags(base)
         self.loaded = False
         self.version = 0
+        self.coming = 0  # the same, but ahead while flags are being set: none that a request has met is newer
         self.behind = False  # there is more than flags that `models` does not show
         self._base = base
         self._reader = CatalogueReader(home)
@@ -106,6 +107,7 @@ class LiveCatalogue:
         known = self._states
         self.behind |= any(state.facts != _facts(known.get(state.item_id)) for state in news.states)
         known.update((state.item_id, state) for state in news.states)
+        self.coming = news.version
         for models in (self.models, self._next):
             if models is not None:
                 set_flags(models.catalogue, self._base.catalogue.is_flagged, news.states)

@@ -43,7 +43,12 @@ class Recorder:
         if now != self._made:
             made, flags, (snapshot, n_items) = self._made = now
             self._states = msgspec.structs.replace(
-                made, flags=flags, snapshot=snapshot, snapshot_items=n_items, topology=self._settings.topology
+                made,
+                catalogue=upkeep.live.identity,
+                flags=flags,
+                snapshot=snapshot,
+                snapshot_items=n_items,
+                topology=self._settings.topology,
             )
         return self._states
 
@@ -56,8 +61,8 @@ class Recorder:
             # They came while the answer was being made.
             snapshot, n_items = slate.items_from
             states = msgspec.structs.replace(states, snapshot=snapshot, snapshot_items=n_items)
-        if self._upkeep.live.version != states.flags:
-            states = msgspec.structs.replace(states, flags_until=self._upkeep.live.version)
+        if self._upkeep.live.coming != states.flags:
+            states = msgspec.structs.replace(states, flags_until=self._upkeep.live.coming)
         if answer.versions.rules not in self._kept_rules:
             self._kept_rules.add(answer.versions.rules)
             keep = partial(self._keep, answer.versions.rules, answer.funnel.rules)

@@ -96,7 +96,6 @@ class Upkeep:
         facts, facts_us = self.live.laid
         return msgspec.structs.replace(
             counted or States(),
-            catalogue=self.live.identity,
             facts=facts,
             facts_us=facts_us,
             missing=tuple(sorted(self.models.problems)),

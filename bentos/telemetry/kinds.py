@@ -89,9 +89,13 @@ def context_of_row(row: dict[str, Any]) -> ContextRecord:
     """The record back from a row of Parquet."""
     features = [f | {"value": json.loads(f["value"])} for f in row["features"]]
     maps = {name: dict(row[name] or ()) for name in ("context", "candidates", "stages_ms", "candidate_scores")}
-    # A file of an earlier schema has nulls where a later one has fields.
-    known = {name: value for name, value in (row | maps | {"features": features}).items() if value is not None}
-    return msgspec.convert(known, ContextRecord)
+    states = row["states"] and _there(row["states"])
+    return msgspec.convert(_there(row | maps | {"features": features, "states": states}), ContextRecord)
+
+
+def _there(fields: dict[str, Any]) -> dict[str, Any]:
+    """A file of an earlier schema has nulls where a later one has fields."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 EXPOSURES = LogKind(

@@ -23,6 +23,7 @@ from features.online.base import ItemSnapshot
 from registry.artifacts import Kind
 
 REMEMBERED = 4
+REMEMBERED_CATALOGUES = 32
 
 
 class Gone(NotFound):
@@ -52,7 +53,7 @@ class Rebuilder:
         return self._base.problems
 
     def funnel(self, states: States, rules: str) -> Funnel:
-        """As it stood, under the rules of that digest.
+        """As it stood when the request began, under the rules of that digest.
 
         Raises:
             Gone: one of the versions cannot be had.
@@ -64,11 +65,19 @@ class Rebuilder:
         self._rebuilt[key] = funnel  # the last one used is the last
         if len(self._rebuilt) > REMEMBERED:
             del self._rebuilt[next(iter(self._rebuilt))]
+        self.flag(funnel, states, states.flags)
+        return funnel.under(document)
+
+    def flag(self, funnel: Funnel, states: States, version: int) -> None:
+        """Set the flags of that version of the catalogue, in place.
+
+        Raises:
+            Gone: they cannot be had.
+        """
         own, catalogue = self._base.catalogue.is_flagged, funnel.models.catalogue
         catalogue.is_flagged[: len(own)] = own
         catalogue.is_flagged[len(own) :] = False
-        set_flags(catalogue, own, self._catalogue(states.catalogue, states.flags).values())
-        return funnel.under(document)
+        set_flags(catalogue, own, self._catalogue(states.catalogue, version).values())
 
     def close(self) -> None:
         self._reader.close()
@@ -110,7 +119,7 @@ class Rebuilder:
             if found is None:
                 raise Gone(f"the live catalogue {identity} at version {version}")
             self._catalogues[key] = found
-            if len(self._catalogues) > REMEMBERED:
+            if len(self._catalogues) > REMEMBERED_CATALOGUES:
                 del self._catalogues[next(iter(self._catalogues))]
         return self._catalogues[key]
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
+from bentos.recommender.funnel import Funnel
 from bentos.recommender.machine import machine
 from contracts.errors import StreamRecError
 from contracts.exposures import ContextRecord, States, Versions
@@ -38,6 +39,19 @@ class Whole:
     record: ContextRecord
     versions: Versions
     states: States
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The flags that held while one answer was made."""
+
+    rebuilder: Rebuilder
+    funnel: Funnel
+    states: States
+    versions: range
+
+    def set(self, version: int) -> None:
+        self.rebuilder.flag(self.funnel, self.states, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,7 @@ class Replayer:
         self._home = home
         self._folders = folders
         self._who = who
+        self._threads = ThreadpoolController()
         self._opened: dict[tuple[str, bool], tuple[str, Rebuilder]] = {}
 
     def replay(self, logged: Logged, other: str | None = None) -> Replay:
@@ -121,7 +136,7 @@ class Replayer:
         if user_id is None:
             return replace(found, why="gone: the key that the user's id was hidden with is not here")
         found = replace(found, unlike=_unlike(whole, rebuilder))
-        with threadpool_limits(whole.states.threads, user_api="blas"):  # sums in the same order
+        with self._threads.limit(limits=whole.states.threads, user_api="blas"):  # sums in the same order
             try:
                 done, stages = self._again(whole, rebuilder, user_id)
             except (Gone, LookupError) as error:
@@ -141,19 +156,12 @@ class Replayer:
         return self._opened[tag, other]
 
     def _again(self, whole: Whole, rebuilder: Rebuilder, user_id: str) -> tuple[Run, list[Stage]]:
-        """As it stood when the request began. Flags that came while it was being made hold from some stage on: then
-        with those."""
         states = whole.states
+        funnel = rebuilder.funnel(states, whole.versions.rules)
         last = max(states.flags, min(states.flags_until, states.flags + MOST_VERSIONS))
-        first: tuple[Run, list[Stage]] | None = None
-        for flags in range(states.flags, last + 1):
-            funnel = rebuilder.funnel(msgspec.structs.replace(states, flags=flags), whole.versions.rules)
-            done = run(funnel, whole.record, user_id)
-            found = done, stages_of(done, funnel.models.catalogue.item_ids, whole.record)
-            if _same_slate(whole.record, done):
-                return found
-            first = first or found
-        return first or found
+        flags = Held(rebuilder, funnel, states, range(states.flags, last + 1))
+        done = run(funnel, whole.record, user_id, flags)
+        return done, stages_of(done, funnel.models.catalogue.item_ids, whole.record)
 
     def _against(self, whole: Whole, tag: str, user_id: str, named: list[Stage]) -> JsonMap:
         full, rebuilder = self._open(tag, other=True)

@@ -1,8 +1,10 @@
 """One request through the funnel that serves, from its record: every stage with what went in and what came out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +12,14 @@ from numpy.typing import NDArray
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.inflight import InFlight
 from bentos.recommender.ranking import Given
+from bentos.recommender.slates import ids_of
 from bentos.recommender.types import Candidates, Query, Slate, SourceResult, User
 from contracts.exposures import ContextRecord
 from contracts.serving import SOURCES
 from features.online.base import UserState
 from monitoring.replay.record import user_state
 
+T = TypeVar("T")
 CHAIN = ("dcn", "logistic")
 
 
@@ -39,9 +43,31 @@ class Run:
     slate: Slate
 
 
-def run(funnel: Funnel, record: ContextRecord, user_id: str) -> Run:
+class Flags(Protocol):
+    """Versions of the live catalogue's flags that held while the answer was made, in order; `set` makes one hold."""
+
+    @property
+    def versions(self) -> Sequence[int]: ...
+
+    def set(self, version: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The flags that the funnel has."""
+
+    versions: Sequence[int] = (0,)
+
+    def set(self, version: int) -> None:
+        pass
+
+
+def run(funnel: Funnel, record: ContextRecord, user_id: str, flags: Flags | None = None) -> Run:
     """The stages as they serve. What had failed or come too late is left out again, as nobody can make it late again:
     sources that brought nothing, scorers before the one that ranked.
+
+    A flag may have taken effect between two stages. Each stage that looks at flags is given the first version, from
+    that of the stage before on, with which it says what was logged.
 
     Raises:
         LookupError: no candidates are left.
@@ -61,14 +87,63 @@ def run(funnel: Funnel, record: ContextRecord, user_id: str) -> Run:
         aim=record.aim,
     )
     state = user_state(record)
-    flight = InFlight(query, state=state)
     known = stages.hydrate.known(query)
     user = stages.hydrate.resolve(query, known, state)
-    # A store that was late or away left no features, and said so.
-    flight.stale = user.stale or tuple(name for name in record.stale if name == "online_store")
+    held = flags or Standing()
+    item_ids = funnel.models.catalogue.item_ids
+    brought: dict[str, SourceResult | str] = {}
     for needs_session, whom in ((False, known), (True, user)):
         names = [n for n in stages.retrieval.names(needs_session=needs_session) if n not in query.sources_off]
-        flight.add(stages.retrieval.retrieve(names, query, whom))
+        found, held = _first(
+            held,
+            partial(stages.retrieval.retrieve, names, query, whom),
+            lambda found: all(_ids(item_ids, result) == record.candidates[name] for name, result in found.items()),
+        )
+        brought |= found
+    done, _ = _first(
+        held,
+        lambda: _concluded(funnel, query, state, user, brought, record),
+        lambda done: done.slate.digest == record.digest and list(done.slate.item_ids) == record.item_ids,
+    )
+    return done
+
+
+def _first(flags: Flags, make: Callable[[], T], as_logged: Callable[[T], bool]) -> tuple[T, Flags]:
+    """What is made under the first version that makes it as logged, and the versions from there on; under the first of
+    all where none does."""
+    first: T | None = None
+    for at, version in enumerate(flags.versions):
+        flags.set(version)
+        made = make()
+        if len(flags.versions) == 1 or as_logged(made):
+            return made, _From(flags, flags.versions[at:])
+        first = made if first is None else first
+    assert first is not None  # noqa: S101 - there is one version at least
+    return first, flags
+
+
+@dataclass(frozen=True, slots=True)
+class _From:
+    flags: Flags
+    versions: Sequence[int]
+
+    def set(self, version: int) -> None:
+        self.flags.set(version)
+
+
+def _concluded(
+    funnel: Funnel,
+    query: Query,
+    state: UserState,
+    user: User,
+    brought: Mapping[str, SourceResult | str],
+    record: ContextRecord,
+) -> Run:
+    stages = funnel.stages
+    flight = InFlight(query, state=state)
+    # A store that was late or away left no features, and said so.
+    flight.stale = user.stale or tuple(name for name in record.stale if name == "online_store")
+    flight.add(brought)
     candidates = stages.union(flight, user)
     given: Given = dict.fromkeys(CHAIN[: _place(record.ranked_by)], "not asked, as then")
     rows = stages.rows(query, user, candidates) if record.ranked_by in CHAIN else None
@@ -88,6 +163,10 @@ def run(funnel: Funnel, record: ContextRecord, user_id: str) -> Run:
         tuple(slate.debug["decisions"]),
         slate,
     )
+
+
+def _ids(item_ids: Sequence[str], result: SourceResult | str) -> list[str]:
+    return [] if isinstance(result, str) else list(ids_of(item_ids, result.items))
 
 
 def _place(ranked_by: str) -> int:

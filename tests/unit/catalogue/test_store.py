@@ -169,3 +169,54 @@ def test_a_gateway_knows_nothing_to_be_allowed_until_the_file_can_be_read(tmp_pa
     withheld.look()
     assert withheld.ids == frozenset({"b", "c"})
     assert "is gone" in (withheld.problem or "")
+
+
+@given(st.lists(st.lists(CHANGES, min_size=1, max_size=4), min_size=1, max_size=8))
+def test_the_catalogue_can_be_had_as_of_every_version(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[ItemChange]]
+) -> None:
+    home = tmp_path_factory.mktemp("h")
+    store, reader = CatalogueStore(home), CatalogueReader(home)
+    identity = reader.news().identity
+    expected: dict[int, dict[str, ItemState]] = {0: {}}
+    for batch in batches:
+        version = store.apply(batch).version
+        expected[version] = {state.item_id: state for state in reader.news().states}
+    assert {version: reader.at(identity, version) for version in expected} == expected
+    assert reader.at(identity, max(expected) + 1) is None
+    assert reader.at("another file", 0) is None
+    store.close()
+    reader.close()
+
+
+def test_past_states_are_bounded_and_what_was_forgotten_is_not_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bentos.catalogue.store.PAST_STATES", 3)
+    store, reader = CatalogueStore(tmp_path), CatalogueReader(tmp_path)
+    for n in range(8):
+        store.apply([put("a", str(n))])
+    identity = reader.news().identity
+    had = {version: reader.at(identity, version) for version in range(9)}
+    known = {version: states["a"].facts.category for version, states in had.items() if states}  # type: ignore[union-attr]
+    assert known == {5: "4", 6: "5", 7: "6", 8: "7"}
+    store.close()
+    reader.close()
+
+
+def test_a_file_of_before_past_states_were_kept_begins_with_what_it_has(tmp_path: Path) -> None:
+    store = CatalogueStore(tmp_path)
+    for n in range(3):
+        store.apply([put("a", str(n))])
+    store.close()
+    with sqlite3.connect(tmp_path / "catalogue.db") as db:
+        db.execute("DROP TABLE past")
+        db.execute("DROP TABLE horizon")
+    reader = CatalogueReader(tmp_path)
+    identity = reader.news().identity
+    assert reader.at(identity, 3) is None
+    store = CatalogueStore(tmp_path)
+    store.apply([put("a", "new")])
+    assert [version for version in range(5) if reader.at(identity, version)] == [3, 4]
+    store.close()
+    reader.close()

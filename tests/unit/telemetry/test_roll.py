@@ -221,3 +221,25 @@ def test_the_share_with_the_rankers_rows_lies_within_the_share_that_is_kept(tmp_
     kept, with_rows = ({i for i in ids if choose(i)} for choose in (log.keeps, log.keeps_rows))
     assert with_rows < kept
     assert 0.25 * len(kept) == pytest.approx(len(with_rows), rel=0.15)
+
+
+def test_a_context_of_before_versions_were_named_is_still_read(
+    tmp_path: Path, context_record: Callable[..., ContextRecord]
+) -> None:
+    later = ("aim", "degradation", "stale", "last", "lists", "item_ids", "scores", "versions", "states")
+    later += ("candidate_scores", "ranked_item_ids", "ranked_scores", "shown")
+    record = context_record("r1")
+    old = msgspec.to_builtins(record) | {"schema": 1}
+    for name in later:
+        del old[name]
+    first = CONTEXTS.decode(msgspec.msgpack.encode(old))
+    assert first == msgspec.structs.replace(record, schema=1)
+    assert (first.versions, first.states, first.item_ids) == (None, None, [])
+    table = CONTEXTS.table([first]).drop_columns(list(later))
+    day = tmp_path / "log" / "contexts" / "date=2024-10-04"
+    day.mkdir(parents=True)
+    pq.write_table(table, day / "old.parquet")
+    (row,) = read_contexts(tmp_path).to_pylist()
+    assert context_of_row(row) == first
+    with pytest.raises(DataError, match="schema 3"):
+        CONTEXTS.decode(msgspec.msgpack.encode(old | {"schema": 3}))
