@@ -55,6 +55,23 @@ class Settings(BaseModel):
     states_mb: int = Field(
         1024, ge=0, description="room for past item counts, which a replay needs; the oldest go, 0 keeps none"
     )
+    skew_mean: float = Field(
+        0.5,
+        gt=0,
+        description="`monitor skew`: shift of a mean, in training standard deviations, from which on it is skew",
+    )
+    skew_deviation: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="`monitor skew`: ratio of the smaller to the larger deviation, below which it is skew",
+    )
+    skew_missing: float = Field(
+        0.05, gt=0, lt=1, description="`monitor skew`: difference of the shares of rows without a value, likewise"
+    )
+    skew_rows: float = Field(
+        0.01, ge=0, lt=1, description="`monitor skew`: share of logged values that may differ from the offline join"
+    )
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(
         80.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"

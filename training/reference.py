@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -61,6 +62,7 @@ def write_reference(
         "schema": SCHEMA,
         "origin": "slate" if slates is not None else "candidate",
         "rows": 0 if compared is None else compared.num_rows,
+        "users": 0 if compared is None else pc.count_distinct(compared["user_id"]).as_py(),
         "feature_hash": REGISTRY.hash,
         "row_signature": schema.signature,
         "snapshot": data_digest,

@@ -27,6 +27,7 @@ _AGAIN = "streamrec train --data DIR"
 @dataclass(frozen=True)
 class Reference:
     """One model version's past. run_id: of the training; model: `models:/streamrec-ranking/N`, empty for a bare run.
+    users: whom the summaries' rows are of.
 
     summaries: feature → as it was in training; unread: features that the ranker does not read, as they were constant
     when it learned; importance: feature → AUC lost without it, empty where that is not known.
@@ -40,6 +41,7 @@ class Reference:
     row_signature: str
     snapshot: str
     trained_until_us: int
+    users: int
     summaries: Mapping[str, Summary]
     unread: frozenset[str]
     importance: Mapping[str, float]
@@ -116,6 +118,7 @@ def read_reference(folder: Path, run_id: str = "", model: str = "") -> Reference
             statistics["row_signature"],
             statistics["snapshot"],
             int(statistics["trained_until_us"]),
+            int(statistics["users"]),
             summaries,
             unread,
             importance,

@@ -295,12 +295,12 @@ def _said_of_features(contexts: pa.Table) -> tuple[dict[str, pa.Array], dict[str
     which_at, owner = np.asarray(pc.fill_null(which, 0), np.int64)[ours], owner[ours]
     default = np.zeros((len(REGISTERED), n), bool)
     said = np.zeros((len(REGISTERED), n), bool)
-    age = np.full((len(REGISTERED), n), np.nan, np.float32)
+    age = np.full((len(REGISTERED), n), np.nan)
     default[which_at, owner] = pc.equal(flat.field("source"), "default").to_numpy(zero_copy_only=False)[ours]
     said[which_at, owner] = True
     age[which_at, owner] = flat.field("age_s").to_numpy(zero_copy_only=False)[ours]
     flags = {name: pa.array(default[at], mask=~said[at]) for at, name in enumerate(REGISTERED)}
-    ages = {name: pa.array(age[at], pa.float32(), mask=np.isnan(age[at])) for at, name in enumerate(REGISTERED)}
+    ages = {name: pa.array(age[at], mask=np.isnan(age[at])) for at, name in enumerate(REGISTERED)}
     return flags, ages
 
 

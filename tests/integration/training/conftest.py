@@ -13,7 +13,7 @@ from training.data import synth
 from training.models.dcn_v2 import DcnConfig
 from training.models.lightgcn import LightGCNConfig
 from training.models.two_tower import TwoTowerConfig
-from training.pipeline import TrainConfig
+from training.pipeline import TrainConfig, TrainResult, train
 from training.retrieval import RetrievalConfig
 
 
@@ -38,3 +38,12 @@ def quick() -> TrainConfig:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def whole(quick: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Settings]:
+    """A training of everything there is, with a test window before the end; its data lies beside its home."""
+    root = tmp_path_factory.mktemp("whole")
+    synth.write(root / "data", users=120, items=80, days=20, seed=3)
+    settings = Settings(home=root / "home")
+    return train(root / "data", until_us=None, seed=1, settings=settings, config=quick), settings

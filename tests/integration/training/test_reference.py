@@ -15,21 +15,12 @@ from monitoring.frames.reference import Reference, load_reference
 from registry.lineage import lineage
 from registry.models import Registry
 from registry.reference import FOLDER, STATISTICS
-from training.data import synth
 from training.pipeline import TrainConfig, TrainResult, train
 
 
 @pytest.fixture(scope="module")
-def trained(quick: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Settings]:
-    root = tmp_path_factory.mktemp("referenced")
-    synth.write(root / "data", users=120, items=80, days=20, seed=3)
-    settings = Settings(home=root / "home")
-    return train(root / "data", until_us=None, seed=1, settings=settings, config=quick), settings
-
-
-@pytest.fixture(scope="module")
-def reference(trained: tuple[TrainResult, Settings]) -> Reference:
-    result, settings = trained
+def reference(whole: tuple[TrainResult, Settings]) -> Reference:
+    result, settings = whole
     return load_reference(settings.home, result.models["ranking"])
 
 
@@ -69,8 +60,8 @@ def test_importance_is_of_every_feature_and_never_negative(reference: Reference)
     assert all(reference.importance[name] == 0 for name in reference.unread if name in DENSE)
 
 
-def test_vectors_are_of_the_registered_model(reference: Reference, trained: tuple[TrainResult, Settings]) -> None:
-    result, settings = trained
+def test_vectors_are_of_the_registered_model(reference: Reference, whole: tuple[TrainResult, Settings]) -> None:
+    result, settings = whole
     vectors = reference.embeddings
     registry = Registry.open(settings)
     bundle = registry.bundle(registry.resolve(result.models["retrieval"]))
@@ -80,8 +71,8 @@ def test_vectors_are_of_the_registered_model(reference: Reference, trained: tupl
     assert np.allclose(np.sort(vectors["items"], axis=0), np.sort(whole, axis=0))
 
 
-def test_the_version_names_its_reference_in_lineage_and_evidence(trained: tuple[TrainResult, Settings]) -> None:
-    result, settings = trained
+def test_the_version_names_its_reference_in_lineage_and_evidence(whole: tuple[TrainResult, Settings]) -> None:
+    result, settings = whole
     registry = Registry.open(settings)
     version = registry.resolve(result.models["ranking"])
     assert len(version.tags["reference_digest"]) == 64
@@ -94,9 +85,9 @@ def test_the_version_names_its_reference_in_lineage_and_evidence(trained: tuple[
 
 
 def test_it_is_found_by_run_too_and_a_model_that_is_no_ranker_is_refused(
-    trained: tuple[TrainResult, Settings], reference: Reference
+    whole: tuple[TrainResult, Settings], reference: Reference
 ) -> None:
-    result, settings = trained
+    result, settings = whole
     by_run = load_reference(settings.home, result.run_id)
     assert (by_run.folder, by_run.snapshot) == (reference.folder, result.snapshot)
     with pytest.raises(UsageError, match="no ranker"):
@@ -106,9 +97,9 @@ def test_it_is_found_by_run_too_and_a_model_that_is_no_ranker_is_refused(
 
 
 def test_a_reference_that_was_changed_or_lost_is_an_error_that_says_so(
-    trained: tuple[TrainResult, Settings], reference: Reference
+    whole: tuple[TrainResult, Settings], reference: Reference
 ) -> None:
-    result, settings = trained
+    result, settings = whole
     path = reference.folder / STATISTICS
     kept = path.read_bytes()
     try:
@@ -132,10 +123,10 @@ def test_a_reference_that_was_changed_or_lost_is_an_error_that_says_so(
 
 @pytest.mark.slow
 def test_the_same_seed_keeps_the_same_rows(
-    trained: tuple[TrainResult, Settings], reference: Reference, quick: TrainConfig, tmp_path: Path
+    whole: tuple[TrainResult, Settings], reference: Reference, quick: TrainConfig, tmp_path: Path
 ) -> None:
     again_at = Settings(home=tmp_path / "home")
-    again = train(trained[1].home.parent / "data", until_us=None, seed=1, settings=again_at, config=quick)
+    again = train(whole[1].home.parent / "data", until_us=None, seed=1, settings=again_at, config=quick)
     other = load_reference(again_at.home, again.models["ranking"])
     columns = ["timestamp", "user_id", "item_id", "label", "origin"]
     candidates = [t.filter(pc.equal(t["origin"], "candidate")).select(columns) for t in (reference.rows, other.rows)]
