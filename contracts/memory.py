@@ -4,6 +4,7 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+KEPT = 8 << 20  # at the top of the heap: what a request frees is not mapped again for the next one
 LARGE = 512 << 10  # a column of 200,000 items; what a request makes is smaller
 
 
@@ -13,7 +14,7 @@ def give_back_large_blocks() -> None:
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        for parameter, value in ((M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, LARGE), (M_ARENA_MAX, 2)):
+        for parameter, value in ((M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, KEPT), (M_ARENA_MAX, 2)):
             if hasattr(libc, "mallopt"):
                 libc.mallopt(parameter, value)
 

@@ -270,15 +270,11 @@ def rows(
             gap[np.isnan(gap)] = 0
             pair[:, 16] = gap
             pair[:, 17] = np.abs(gap)
-        near = vectors @ take_rows(item_embeddings, history).T
-        pair[:, 18] = _greatest(near)
-        pair[:, 19] = near.mean(axis=1)
+        _extremes(vectors @ take_rows(item_embeddings, history).T, pair[:, 18], pair[:, 19])
         if graph_items is not None:
             past = take_rows(graph_items, history)
             past = past / (np.linalg.norm(past, axis=1, keepdims=True) + 1e-9)
-            near = (graph @ past.T) / norms[:, None]
-            pair[:, 20] = _greatest(near)
-            pair[:, 21] = near.mean(axis=1)
+            _extremes((graph @ past.T) / norms[:, None], pair[:, 20], pair[:, 21])
         in_history = np.bincount(catalogue.category.take(history), minlength=len(block.category_prior))
         pair[:, 22] = in_history.take(category)
         of_history = catalogue.creator.take(history)
@@ -323,10 +319,12 @@ def _log_ranks(k: int) -> NDArray[np.float32]:
     return ranks
 
 
-def _greatest(table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Row maxima; over few columns several times as quick as `max(axis=1)`."""
-    greatest: NDArray[np.float32] = np.maximum.reduce(table.T.copy(), axis=0)
-    return greatest
+def _extremes(near: NDArray[np.float32], greatest: NDArray[np.float32], mean: NDArray[np.float32]) -> None:
+    """Maximum and mean of each row of `near` [K, H] into [K] each; over few columns turned on its side first, which is
+    several times as quick for a maximum as along its rows. The sum is along the rows, as its bits depend on the order.
+    """
+    np.maximum.reduce(near.T.copy(), axis=0, out=greatest)
+    np.divide(np.add.reduce(near, axis=1), np.float32(near.shape[1]), out=mean)
 
 
 def take_rows(vectors: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -34,13 +34,13 @@ class NearestItems:
         # Little is blocked as a rule, so a few more are asked for and looked at afterwards: a bitmap over the catalogue
         # for the index to look at costs more than the search.
         found = self._found(vector, n + n // 8 + 8)
-        allowed = ~blocked[found.items]
-        if np.count_nonzero(allowed) < n:
+        allowed = np.flatnonzero(~blocked.take(found.items))[:n]
+        if len(allowed) < n:
             found = self._found(vector, n, ~blocked)
             if len(found.items) < n:
                 return self._exact(vector, blocked, n)
             return found
-        return SourceResult(found.items[allowed][:n], found.scores[allowed][:n])
+        return SourceResult(found.items.take(allowed), found.scores.take(allowed))
 
     def _exact(self, vector: NDArray[np.float32], blocked: NDArray[np.bool_], n: int) -> SourceResult:
         scores = self._vectors @ vector
@@ -53,8 +53,10 @@ class NearestItems:
         assert self._index is not None  # noqa: S101 - for the type checker
         parameters = None if among is None else _wider(self._index, among)
         scores, items = self._index.search(vector[None, :], min(n, len(self._vectors)), params=parameters)
-        there = items[0] >= 0
-        rows, values = items[0][there].astype(np.int32), scores[0][there]
+        rows, values = items[0].astype(np.int32), scores[0]
+        if len(rows) and rows[-1] < 0:  # fewer than were asked for: the places left over come last
+            there = rows >= 0
+            rows, values = rows[there], values[there]
         if (values[1:] == values[:-1]).any():
             order = np.lexsort((rows, -values))
             rows, values = rows[order], values[order]

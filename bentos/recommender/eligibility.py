@@ -44,9 +44,13 @@ class Eligibility:
         """bool [N]: flagged, not published by `query.now_us`, excluded by the request, seen by the user."""
         mask = self._at(query.now_us).blocked | self._flagged
         mask[query.exclude] = True
+        self.block_seen(mask, user)
+        return mask
+
+    def block_seen(self, mask: NDArray[np.bool_], user: User) -> None:
+        """Block what the user has seen too, in place."""
         if self._suppress_seen:
             mask[user.seen] = True
-        return mask
 
     def _at(self, now_us: int) -> _Standing:
         standing = self._standing

@@ -39,8 +39,9 @@ def merge(results: Mapping[str, SourceResult], quotas: Mapping[str, int], total:
         start += len(rows)
     score = _row_sums(by_source)
     score[_row_sums(brought.view(np.uint8)) >= 2] *= agreement
-    kept = np.arange(len(items)) if len(items) <= total else _guaranteed_first(score, sure, total)
-    order = kept[np.argsort(-score[kept], kind="stable")]  # items ascend, so that ties are by row
+    order = np.argsort(-score, kind="stable")  # items ascend, so that ties are by row
+    if len(order) > total:
+        order = order[_guaranteed(sure[order], total)]
     return Candidates(
         items=items[order],
         retrieval=score[order],
@@ -51,11 +52,12 @@ def merge(results: Mapping[str, SourceResult], quotas: Mapping[str, int], total:
     )
 
 
-def _guaranteed_first(score: NDArray[np.float32], sure: NDArray[np.bool_], total: int) -> NDArray[np.intp]:
-    """Ascending positions of `total` items: the sure ones, then the highest scores; ties by position."""
-    order = np.argsort(-score, kind="stable")
-    first = sure[order]
-    return np.sort(np.concatenate([order[first], order[~first]])[:total])
+def _guaranteed(sure: NDArray[np.bool_], total: int) -> NDArray[np.bool_]:
+    """Which of the items, best first, are among the `total`: the sure ones, then the best of the others."""
+    left = total - np.count_nonzero(sure)
+    if left <= 0:
+        return sure & (np.cumsum(sure) <= total)
+    return sure | (np.cumsum(~sure) <= left)
 
 
 def _row_sums(table: NDArray[Any]) -> NDArray[Any]:

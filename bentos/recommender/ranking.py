@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +71,20 @@ def rank(
         if problem:
             notes.append(f"{scorer.name}: {problem}")
             continue
-        return replace(candidates, score=scores).take(_best_first(scores, candidates)), scorer.name, notes
+        return _in_order(candidates, scores, _best_first(scores, candidates)), scorer.name, notes
     raise RuntimeError("no scorer gave scores: " + "; ".join(notes))
+
+
+def _in_order(candidates: Candidates, scores: NDArray[np.float32], order: NDArray[np.intp]) -> Candidates:
+    """`dataclasses.replace`, then `take`, in one: half of the time."""
+    return Candidates(
+        candidates.items.take(order),
+        candidates.retrieval.take(order),
+        candidates.by_source.take(order, axis=0),
+        candidates.brought.take(order, axis=0),
+        scores.take(order),
+        candidates.vector,
+    )
 
 
 def _best_first(scores: NDArray[np.float32], candidates: Candidates) -> NDArray[np.intp]:

@@ -4,6 +4,9 @@ import copy
 import time
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bentos.recommender.compose import FunnelConfig, sources
 from bentos.recommender.eligibility import Eligibility
 from bentos.recommender.inflight import NO_LIMITS
@@ -35,6 +38,14 @@ class Retrieval:
     def names(self, *, needs_session: bool) -> tuple[str, ...]:
         return tuple(name for name, source in self.sources.items() if source.needs_session is needs_session)
 
+    def blocked(self, query: Query, user: User) -> NDArray[np.bool_]:
+        """bool [N], what no source may bring."""
+        return self._eligibility.blocked(query, user)
+
+    def also_seen(self, blocked: NDArray[np.bool_], user: User) -> None:
+        """Of the same user, of whom more has become known: what was blocked still is."""
+        self._eligibility.block_seen(blocked, user)
+
     def retrieve(
         self,
         names: Iterable[str],
@@ -43,13 +54,16 @@ class Retrieval:
         trace: Trace | None = None,
         n: int | None = None,
         limits: Plan = NO_LIMITS,
+        blocked: NDArray[np.bool_] | None = None,
     ) -> Brought:
-        """Ask the named sources one after another. `n`: items a source, default its reach.
+        """Ask the named sources one after another. `n`: items a source, default its reach. blocked: of this user, where
+        the caller has it.
 
         A native call cannot be cancelled, so time is looked at before each source and after it: none starts after the
         moment by which retrieval must have ended, and what took longer than its budget is not used.
         """
-        blocked = self._eligibility.blocked(query, user)
+        if blocked is None:
+            blocked = self.blocked(query, user)
         brought: Brought = {}
         for name in names:
             source = self.sources.get(name)

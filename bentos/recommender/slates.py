@@ -76,14 +76,14 @@ class RowsOfShown:
         self._catalogue = catalogue
         self._items = items
         self._rows = rows
-        self._shown = shown.take(np.arange(min(len(shown), SHOWN_ROWS)))
+        self._shown_items, self._shown_score = shown.items[:SHOWN_ROWS], shown.score[:SHOWN_ROWS]
 
     def __call__(self) -> ShownRows:
-        shown, catalogue = self._shown, self._catalogue
+        items, catalogue = self._shown_items, self._catalogue
         return ShownRows(
-            list(ids_of(catalogue.item_ids, shown.items)),
-            [catalogue.categories[at] for at in catalogue.category[shown.items].tolist()],
-            shown.score.tolist(),
+            list(ids_of(catalogue.item_ids, items)),
+            [catalogue.categories[at] for at in catalogue.category[items].tolist()],
+            self._shown_score.tolist(),
             ROW_SIGNATURE,
             self.matrix().tobytes(),
         )
@@ -91,7 +91,7 @@ class RowsOfShown:
     def matrix(self) -> NDArray[np.float32]:
         """float32 [n, F], aligned with the slate."""
         order = np.argsort(self._items)
-        at = order[np.searchsorted(self._items, self._shown.items, sorter=order)]
+        at = order[np.searchsorted(self._items, self._shown_items, sorter=order)]
         return self._rows.take(at, axis=0)
 
 

@@ -90,15 +90,21 @@ class Stages:
         flight.worth("retrieval")
         off = flight.query.sources_off
         early = tuple(name for name in self.retrieval.names(needs_session=False) if name not in off)
-        flight.add(self.retrieval.retrieve(early, flight.query, known, flight.trace, limits=flight.plan))
-        return self.second_hop(flight, user)
+        blocked = self.retrieval.blocked(flight.query, known)
+        flight.add(
+            self.retrieval.retrieve(early, flight.query, known, flight.trace, limits=flight.plan, blocked=blocked)
+        )
+        self.retrieval.also_seen(blocked, user)
+        return self.second_hop(flight, user, blocked)
 
-    def second_hop(self, flight: InFlight, user: User) -> tuple[Slate, Candidates]:
-        """What needs the session, then all that follows."""
+    def second_hop(
+        self, flight: InFlight, user: User, blocked: NDArray[np.bool_] | None = None
+    ) -> tuple[Slate, Candidates]:
+        """What needs the session, then all that follows. blocked: for this user, where it is known."""
         flight.worth("retrieval")
         off = flight.query.sources_off
         late = tuple(name for name in self.retrieval.names(needs_session=True) if name not in off)
-        flight.add(self.retrieval.retrieve(late, flight.query, user, flight.trace, limits=flight.plan))
+        flight.add(self.retrieval.retrieve(late, flight.query, user, flight.trace, limits=flight.plan, blocked=blocked))
         return self.conclude(flight, user, self.union(flight, user))
 
     def union(self, flight: InFlight, user: User) -> Candidates:

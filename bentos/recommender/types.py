@@ -97,11 +97,11 @@ class Candidates:
         """Rows by mask or by position: for filters and selectors only."""
         at = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         return Candidates(
-            self.items[at],
-            self.retrieval[at],
+            self.items.take(at),
+            self.retrieval.take(at),
             self.by_source.take(at, axis=0),  # a fancy index takes five times as long for rows this short
             self.brought.take(at, axis=0),
-            self.score[at],
+            self.score.take(at),
             self.vector,
         )
 

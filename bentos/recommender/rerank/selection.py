@@ -9,7 +9,7 @@ suppliers, whose min-cut condition (Gale 1957) is seven inequalities between sum
 categories. These sums are kept up to date, so that a check costs a few microseconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from contracts.rules import Relaxable
 
 FRESH, CREATOR = 1, 2  # bits of an item's type
+PIECE = 64  # items that become Python numbers at a time
 SCANNED = 4  # windows that are looked through for a start that needs no planning
 # Sums are kept over sets of types: the seven non-empty subsets of {fresh, creator, both}, then all four types.
 GROUPS = ((1,), (2,), (1, 2), (3,), (1, 3), (2, 3), (1, 2, 3), (0, 1, 2, 3))
@@ -89,6 +90,18 @@ class _Room:
         return False
 
 
+def planned(
+    category: NDArray[np.int64], kind: NDArray[np.int64], places: int, wanted: Targets, relax: Sequence[Relaxable]
+) -> tuple[list[int], Targets]:
+    """What `choose` chooses for the targets that are `reachable`, and these."""
+    counts = type_counts(category, kind)
+    room = _Room(counts, wanted.cap)
+    if room.completes(places, wanted.fresh, wanted.creator):  # as a rule; asking has not touched the room
+        return _chosen(category, kind, room, places, wanted), wanted
+    targets = reachable(counts, places, wanted, relax)
+    return choose(category, kind, counts, places, targets), targets
+
+
 def reachable(counts: NDArray[np.int64], places: int, wanted: Targets, relax: Sequence[Relaxable]) -> Targets:
     """The targets that a full window can keep together: `wanted`, or with rules given way in the order `relax`.
 
@@ -146,13 +159,18 @@ def choose(
     category: int64 [K], from 0; kind: int64 [K], type bits; K ≥ places, best first; counts: their `type_counts`;
     `targets` from `reachable`.
     """
-    room = _Room(counts, targets.cap)
+    return _chosen(category, kind, _Room(counts, targets.cap), places, targets)
+
+
+def _chosen(
+    category: NDArray[np.int64], kind: NDArray[np.int64], room: _Room, places: int, targets: Targets
+) -> list[int]:
     fresh, creator = targets.fresh, targets.creator
     chosen: list[int] = []
     hopeless: set[tuple[int, int]] = set()  # once an item cannot be completed, its like never can
     ahead = np.arange(len(kind))
     while True:
-        for i, c, t in zip(ahead.tolist(), category[ahead].tolist(), kind[ahead].tolist(), strict=True):
+        for i, c, t in _in_pieces(ahead, category, kind):
             if len(chosen) == places:
                 return chosen
             if room.cap[c] == 0 or (c, t) in hopeless:
@@ -173,6 +191,15 @@ def choose(
             fresh, creator = fresh_left, creator_left
         else:
             return chosen
+
+
+def _in_pieces(
+    ahead: NDArray[np.int64], category: NDArray[np.int64], kind: NDArray[np.int64]
+) -> Iterator[tuple[int, int, int]]:
+    """Position, category and type of the items ahead: as a rule only the first few are looked at."""
+    for start in range(0, len(ahead), PIECE):
+        piece = ahead[start : start + PIECE]
+        yield from zip(piece.tolist(), category.take(piece).tolist(), kind.take(piece).tolist(), strict=True)
 
 
 def type_counts(category: NDArray[np.int64], kind: NDArray[np.int64]) -> NDArray[np.int64]:

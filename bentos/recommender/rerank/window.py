@@ -8,10 +8,8 @@ from bentos.recommender.rerank.selection import (
     CREATOR,
     FRESH,
     Targets,
-    choose,
     first_that_fit,
-    reachable,
-    type_counts,
+    planned,
 )
 from bentos.recommender.types import Candidates, Query
 from contracts.catalogue import Catalogue
@@ -59,9 +57,7 @@ class Window:
         chosen = first_that_fit(category, kind, places, wanted)
         notes: tuple[str, ...] = ()
         if chosen is None:
-            counts = type_counts(category, kind)
-            targets = reachable(counts, places, wanted, rules.relax)
-            chosen = choose(category, kind, counts, places, targets)
+            chosen, targets = planned(category, kind, places, wanted, rules.relax)
             notes = tuple(_relaxed(wanted, targets))
         if chosen[-1] == places - 1:  # the best ones as they are
             return Reranked(candidates, notes=notes)

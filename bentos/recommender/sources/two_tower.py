@@ -1,7 +1,6 @@
 """Two-tower retrieval: the user's vector from attributes and the session, then its nearest items."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,8 @@ class TwoTower:
     def retrieve(self, query: Query, user: User, blocked: NDArray[np.bool_], quota: int) -> SourceResult:
         """Scores are cosine similarities."""
         (vector,) = self.embed([user], [query.context])
-        return replace(self._nearest.search(vector, blocked, quota), vector=vector)
+        found = self._nearest.search(vector, blocked, quota)
+        return SourceResult(found.items, found.scores, vector)
 
     def embed(self, users: Sequence[User], contexts: Sequence[Mapping[str, str]]) -> NDArray[np.float32]:
         """float32 [B, D], unit length.
