@@ -95,6 +95,9 @@ CLOCK_COLUMNS = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 FIRST_PAIR = len(ITEM_COLUMNS)
 FIRST_USER = FIRST_PAIR + len(PAIR_COLUMNS)
 FIRST_CATEGORY = FIRST_USER + len(USER_COLUMNS)
+# Behind the item's own columns in `ItemBlock.gathered`.
+ITEM_COLUMNS_END = FIRST_PAIR + len(ITEM_CATEGORICAL)
+CATEGORY_AT, CREATOR_AT, LOG_PRICE_AT = ITEM_COLUMNS_END, ITEM_COLUMNS_END + 1, ITEM_COLUMNS_END + 2
 WIDTH = FIRST_CATEGORY + len(ITEM_CATEGORICAL) + len(USER_CATEGORICAL)
 _USER_DEFAULTS = tuple((name, REGISTRY[name].default) for name in USER_COUNTS)
 _DEVICE_AT = {name: at for at, name in enumerate(DEVICES)}
@@ -126,10 +129,14 @@ class RowSchema(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ItemBlock:
-    """Opaque to callers: what `rows` gathers from. dense: float32 [N, len(ITEM_COLUMNS)]."""
+    """Opaque to callers: what `rows` gathers from.
 
-    dense: NDArray[np.float32]
-    categorical: NDArray[np.float32]  # [N, 2]
+    gathered: float32 [N, 19], what a row needs of its item, side by side, as each array more is another cache miss for
+    each candidate: ITEM_COLUMNS, ITEM_CATEGORICAL, category and creator as the catalogue numbers them (exact up to
+    2**24), log price.
+    """
+
+    gathered: NDArray[np.float32]
     log_price: NDArray[np.float32]  # [N], NaN unknown
     category_at: Mapping[str, int]
     category_prior: NDArray[np.float32]  # [C], share of recent positive events
@@ -185,8 +192,9 @@ def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.floa
     creator = np.append(_buckets(catalogue.creators, CREATOR_BUCKETS), np.float32(0))[catalogue.creator]  # -1: the last
     counts = np.bincount(catalogue.category, column("item_pop_60d"), minlength=len(catalogue.categories))
     return ItemBlock(
-        dense,
-        np.column_stack([category, creator]).astype(np.float32).reshape(n, 2),
+        np.column_stack([dense, category, creator, catalogue.category, catalogue.creator, log_price]).astype(
+            np.float32
+        ),
         log_price,
         {name: at for at, name in enumerate(catalogue.categories)},
         ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32),
@@ -226,10 +234,11 @@ def rows(
         brought = by_source > 0
     out = np.zeros((k, WIDTH), np.float32)
     # `take` throughout: a fancy index over two dimensions takes several times as long.
-    out[:, :FIRST_PAIR] = block.dense.take(items, axis=0)
-    out[:, FIRST_CATEGORY : FIRST_CATEGORY + 2] = block.categorical.take(items, axis=0)
+    gathered = block.gathered.take(items, axis=0)
+    out[:, :FIRST_PAIR] = gathered[:, :FIRST_PAIR]
+    out[:, FIRST_CATEGORY : FIRST_CATEGORY + 2] = gathered[:, FIRST_PAIR:ITEM_COLUMNS_END]
 
-    category = catalogue.category.take(items)
+    category = gathered[:, CATEGORY_AT].astype(np.int32)
     pair = out[:, FIRST_PAIR:FIRST_USER]
     pair[:, 0:4] = by_source
     pair[:, 4:8] = brought
@@ -266,7 +275,7 @@ def rows(
         paid = block.log_price.take(history)
         paid = paid[np.isfinite(paid)]
         if len(paid):
-            gap = block.log_price.take(items) - paid.mean()
+            gap = gathered[:, LOG_PRICE_AT] - paid.mean()
             gap[np.isnan(gap)] = 0
             pair[:, 16] = gap
             pair[:, 17] = np.abs(gap)
@@ -280,7 +289,7 @@ def rows(
         of_history = catalogue.creator.take(history)
         of_history = of_history[of_history >= 0]
         if len(of_history):
-            same = of_history[:, None] == catalogue.creator.take(items)
+            same = of_history[:, None] == gathered[:, CREATOR_AT].astype(np.int32)
             pair[:, 23] = np.add.reduce(same.view(np.uint8), axis=0, dtype=np.uint8)
 
     hour = 2 * np.pi * (now_us % DAY_US) / DAY_US
