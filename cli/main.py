@@ -14,6 +14,7 @@ from cli import (
     features,
     flags,
     models,
+    monitor,
     quickstart,
     release,
     replay,
@@ -48,6 +49,7 @@ app.add_typer(features.app, name="features", help="Feature definitions, material
 app.add_typer(models.app, name="models", help="Registered models and their lineage.")
 app.add_typer(release.app, name="release", help="Shadow, canary, A/B, promotion and rollback.")
 app.add_typer(experiment.app, name="experiment", help="Plan, run and judge experiments.")
+app.add_typer(monitor.app, name="monitor", help="Drift, skew and what to do about them.")
 app.add_typer(access.app, name="access", help="Tokens of operators and keys of consumers.")
 app.add_typer(flags.app, name="flags", help="Feature flags and holdouts.")
 app.add_typer(batch.app, name="batch", help="Precomputed slates for all users.")

@@ -20,7 +20,7 @@ class Calibration(Detector):
         before, now = (
             Cells(b, side["labels"] - side["scores"]) for b, side in zip(of, (reference, current), strict=True)
         )
-        found = compare_cells(before, now, "score bucket", pooled=False)
+        found = compare_cells(before, now, "score bucket")
         errors = {
             name: float(np.nanmean(side["labels"] - side["scores"]))
             for name, side in (("reference", reference), ("current", current))

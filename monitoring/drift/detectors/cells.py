@@ -1,6 +1,7 @@
 """Means of two windows compared cell by cell (positions, score buckets, slices), and all cells judged as one.
 
-z² of each cell's difference (Welch), summed: χ² with as many degrees of freedom as cells.
+z² of each cell's difference, summed: χ² with as many degrees of freedom as cells. The variance is that of both sides
+together, as if nothing had changed: a window's own, where a cell has a handful of clicks, is too small too often.
 """
 
 import math
@@ -23,46 +24,44 @@ class Cells:
     y: Floats
 
     def sums(self, cells: int) -> tuple[Floats, Floats, Floats]:
-        """Rows, mean and variance of the mean (with its sample's variance). Shape (cells,) each."""
+        """Rows, sum and sum of squares. Shape (cells,) each."""
         there = (self.cell >= 0) & ~np.isnan(self.y)
         cell, y = self.cell[there], self.y[there]
-        n = np.bincount(cell, minlength=cells).astype(np.float64)
-        safe = np.maximum(n, 1)
-        mean = np.bincount(cell, y, minlength=cells) / safe
-        squares = np.bincount(cell, (y - mean[cell]) ** 2, minlength=cells)
-        return n, mean, squares / np.maximum(n - 1, 1)
+        n, sums, squares = (
+            np.bincount(cell, w, minlength=cells).astype(np.float64) for w in (np.ones_like(y), y, y * y)
+        )
+        return n, sums, squares
 
 
-def compare_cells(reference: Cells, current: Cells, what: str, *, pooled: bool) -> Finding:
-    """pooled: one variance for both sides, as if nothing had changed (proportions); otherwise each its own (Welch).
-
-    effect: root of (χ² − df) (n + m) / (n m), the root mean square difference in standard deviations less what chance
-    gives.
-    """
+def compare_cells(reference: Cells, current: Cells, what: str) -> Finding:
+    """effect: root of (χ² − df) (n + m) / (n m): root mean square difference in standard deviations, less chance."""
     from scipy.stats import chi2
 
     cells = int(max(reference.cell.max(initial=-1), current.cell.max(initial=-1))) + 1
-    (n, x, vx), (m, y, vy) = reference.sums(cells), current.sums(cells)
+    (n, x, xx), (m, y, yy) = reference.sums(cells), current.sums(cells)
     if not n.sum() or not m.sum():
         raise CannotJudge(f"no label is known in the {'current' if n.sum() else 'reference'}")
-    if pooled:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rate = (n * x + m * y) / (n + m)
-        vx = vy = rate * (1 - rate)
-    enough = (n >= LEAST_IN_CELL) & (m >= LEAST_IN_CELL)
     with np.errstate(invalid="ignore", divide="ignore"):
-        variance = vx / n + vy / m
-        z = (y - x) / np.sqrt(variance)
-    judged = np.flatnonzero(enough & (variance > 0))
+        both = (x + y) / (n + m)
+        variance = ((xx + yy) / (n + m) - both**2) * (1 / n + 1 / m)
+        z = (y / m - x / n) / np.sqrt(variance)
+    judged = np.flatnonzero((n >= LEAST_IN_CELL) & (m >= LEAST_IN_CELL) & (variance > 1e-15))
     if not len(judged):
         raise CannotJudge(f"no {what} has {LEAST_IN_CELL} labelled rows on both sides, with labels that vary")
     statistic, df = float((z[judged] ** 2).sum()), len(judged)
     rows = n[judged].sum() * m[judged].sum() / (n[judged].sum() + m[judged].sum())
     worst = judged[np.argsort(-np.abs(z[judged]), kind="stable")][:SHOWN]
     details = {
+        "cell": what,
         "cells": df,
         "moved": [
-            {"category": int(c), "reference": float(x[c]), "current": float(y[c]), "z": float(z[c]), "rows": int(m[c])}
+            {
+                "category": int(c),
+                "reference": float(x[c] / n[c]),
+                "current": float(y[c] / m[c]),
+                "z": float(z[c]),
+                "rows": int(m[c]),
+            }
             for c in worst
         ],
     }

@@ -13,4 +13,4 @@ class CtrByPosition(Detector):
 
     def compare(self, reference: Columns, current: Columns, *, engine: Engine, seed: int) -> Finding:
         before, now = (Cells(side["positions"], side["labels"]) for side in (reference, current))
-        return compare_cells(before, now, "position", pooled=True)
+        return compare_cells(before, now, "position")

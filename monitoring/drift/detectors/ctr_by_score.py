@@ -14,4 +14,4 @@ class CtrByScore(Detector):
     def compare(self, reference: Columns, current: Columns, *, engine: Engine, seed: int) -> Finding:
         of = buckets(reference["scores"], current["scores"])
         before, now = (Cells(b, side["labels"]) for b, side in zip(of, (reference, current), strict=True))
-        return compare_cells(before, now, "score bucket", pooled=True)
+        return compare_cells(before, now, "score bucket")

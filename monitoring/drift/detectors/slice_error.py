@@ -21,7 +21,7 @@ class SliceError(Detector):
     def compare(self, reference: Columns, current: Columns, *, engine: Engine, seed: int) -> Finding:
         before = Cells(reference["slices"], log_loss(reference, "reference"))
         now = Cells(current["slices"], log_loss(current, "current"))
-        return compare_cells(before, now, "slice", pooled=False)
+        return compare_cells(before, now, "slice")
 
 
 def log_loss(side: Columns, name: str) -> Floats:
