@@ -29,12 +29,16 @@ ITEM_COLUMNS = (
 
 
 class Positive(BaseModel):
-    """An event that counts as a wish for the item. `min_value`: only with at least this value (ratings)."""
+    """An event that counts as a wish for the item. `min_value`: only with at least this value (ratings).
+
+    `attribution_h`: how long after an answer it still counts for the item shown there.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     event: str
     min_value: float | None = None
     weight: float = Field(1.0, gt=0)
+    attribution_h: float = Field(24.0, gt=0)
 
 
 class Attribute(BaseModel):

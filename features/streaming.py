@@ -11,6 +11,7 @@ from contracts.dataset import DatasetConfig
 from contracts.events import IMPRESSION as IMPRESSION
 from contracts.events import Event
 from contracts.serving import HISTORY_LENGTH
+from features.labels import LabelRule
 from features.online.base import Interaction
 from features.sessions import Session, add_event
 
@@ -49,13 +50,8 @@ def fold(
 
 
 def positive_weight(config: DatasetConfig, event: str, value: float | None) -> float:
-    """Weight of an event as a wish for its item; 0 when it is none. The first rule that fits decides."""
-    for positive in config.positives:
-        if positive.event == event and (
-            positive.min_value is None or (value is not None and value >= positive.min_value)
-        ):
-            return positive.weight
-    return 0.0
+    """Weight of an event as a wish for its item; 0 when it is none."""
+    return LabelRule.of(config).weight(event, value)
 
 
 def click_event(config: DatasetConfig) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
+from features.labels import LabelRule
 from training.data import read
 from training.evaluation import slices
 from training.evaluation.protocol import TestSet, hold_out
@@ -45,13 +46,8 @@ def read_window(
     if any(p.min_value is not None for p in config.positives):
         columns.append("value")
     table = read.interactions(folder, columns, since_us=from_us, until_us=to_us)
-    wanted = pa.array(np.zeros(table.num_rows, bool))
-    for positive in config.positives:
-        one = pc.equal(table["event"], positive.event)
-        if positive.min_value is not None:
-            one = pc.and_(one, pc.fill_null(pc.greater_equal(table["value"], positive.min_value), False))
-        wanted = pc.or_(wanted, pc.fill_null(one, False))
-    table = table.filter(wanted)
+    rule = LabelRule.of(config)
+    table = table.filter(pa.array(rule.mask(table["event"], table["value"] if "value" in columns else None)))
     user = _rows(table["user_id"], log.user_ids)
     item = _rows(table["item_id"], catalogue.item_ids)
     unknown = pc.dictionary_encode(pa.array(table["item_id"].to_pylist(), pa.string()))

@@ -19,6 +19,7 @@ from contracts.catalogue import Catalogue
 from contracts.dataset import INTERACTIONS, ITEMS, USERS, DatasetConfig
 from contracts.errors import DataError
 from contracts.ids import IdIndex
+from features.labels import LabelRule
 
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
@@ -167,7 +168,7 @@ def read_log(folder: Path, config: DatasetConfig, items: Items, until_us: int) -
             {"item_id": items.catalogue.item_ids, "item": pa.array(np.arange(len(items.catalogue), dtype=np.int32))}
         )
         connection.register("item_rows", item_ids)
-        weight = _positive_weight(config, has_value="value" in schema.names)
+        weight = LabelRule.of(config).sql("value" if "value" in schema.names else "NULL")
         impression = f"event = {_quote(config.impression_event)}" if config.impression_event else "false"
         connection.execute(
             f"""
@@ -213,16 +214,6 @@ def _quote(text: str) -> str:
 
 def _name(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
-
-
-def _positive_weight(config: DatasetConfig, *, has_value: bool) -> str:
-    cases = []
-    for positive in config.positives:
-        condition = f"event = {_quote(positive.event)}"
-        if positive.min_value is not None:
-            condition += f" AND value >= {positive.min_value}" if has_value else " AND false"
-        cases.append(f"WHEN {condition} THEN {positive.weight}")
-    return f"CASE {' '.join(cases)} ELSE 0 END"
 
 
 def _encode(column: pa.Array) -> tuple[NDArray[np.int32], list[str]]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from contracts.dataset import INTERACTIONS, ITEMS, DatasetConfig
 from contracts.errors import DataError, NotFound
+from features.labels import LabelRule
 from features.streaming import click_event, impression_events
 
 # What a broken file causes; everything else is a mistake of ours and keeps its traceback.
@@ -137,7 +138,7 @@ def _views(db: duckdb.DuckDBPyConnection, config: DatasetConfig, folder: Path) -
         CREATE VIEW whole AS
         SELECT user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id, event,
                epoch_us(timestamp::TIMESTAMPTZ) AS at_us,
-               {value} AS value, {_weight(config, value)} AS weight,
+               {value} AS value, {LabelRule.of(config).sql(value)} AS weight,
                {shown} AS impression, event = {_text(click_event(config))} AS click,
                ({completed})::DOUBLE AS completed
         FROM read_parquet({path})
@@ -154,17 +155,6 @@ def _keep(db: duckdb.DuckDBPyConnection, user_ids: Sequence[str] | None, item_id
             db.execute(f"CREATE TEMP TABLE few_{column} AS FROM {source} SEMI JOIN chosen USING ({column})")
             source = f"few_{column}"
     return source
-
-
-def _weight(config: DatasetConfig, value: str) -> str:
-    """`features.streaming.positive_weight` as SQL; the parity test holds the two together."""
-    cases = "".join(
-        f" WHEN event = {_text(p.event)}"
-        + ("" if p.min_value is None else f" AND {value} >= {p.min_value!r}")
-        + f" THEN {p.weight!r}"
-        for p in config.positives
-    )
-    return f"(CASE{cases} ELSE 0 END)::DOUBLE"
 
 
 def _text(value: Any) -> str:
