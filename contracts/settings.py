@@ -74,7 +74,7 @@ class Settings(BaseModel):
     )
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(
-        80.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"
+        100.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"
     )
     thin_below: float = Field(
         0.5, ge=0, le=1, description="under overload, no deep ranking for a user with a smaller share of features"

@@ -1,22 +1,31 @@
 """Which rung a request starts at when there is more to do than can be done in time. Pure: clock and load are arguments.
 
-One thread computes, in order, so what a request will wait is the work that was let in before it and is not done: the
-workload of a single server (Lindley 1952), one number that grows by the expected time of each request and falls with
-the clock. The thread's real queue corrects it where the expectation was too low. It is looked at before anything of the
-request is done: what cannot be had in time is not begun.
+One thread computes, in order, so what a request will wait for it is the work that was let in before it and is not done:
+the workload of a single server (Lindley 1952), one number that grows by the expected time of each request and falls
+with the clock. The thread's real queue corrects it where the expectation was too low; where it was too high, that those
+who were let in and have no answer yet cannot make more work than they are. Under overload what the event loop is late
+by comes on top: both threads share a core, and a request has waited for the loop before it is looked at. It is looked
+at before anything of it is done: what cannot be had in time is not begun.
 
-    calm         `full` for all, while the wait is under `patience_s`: a burst is waited out
+    calm         `full` for all, while the wait is under what the deadline has room for: a burst is waited out
     overloaded   wait in service times   0 ── full ── full_wait ── simple_ranking ── simple_wait ── lists ──
 
-It becomes overloaded when the wait is over `patience_s`, or as soon as the requests that come, were all of them ranked
-fully, would need `begin` times the thread; it ends when they need less than `end`. While it lasts the queue is kept
-about one service time long, whatever the load: who gets `full` gets it in time, and the others get at once the best
-that is left, instead of all getting everything late (as CoDel has it: a burst may stand in the queue, a standing queue
-may not). One `simple_ranking` at most between two `full`: else they would keep the queue too long for any `full`.
+It becomes overloaded when a full answer is not to be had within the deadline any more, or the wait is over
+`patience_s`. Clients that ask again when they are answered can never make more than one service time each wait, however
+often they ask, and where all of that fits the deadline there is no overload. Costs are in seconds of CPU, not of the
+clock: what the loop and other processes take of the core is no work that this thread was offered. `stretch` says how
+long the thread takes by the clock for a second of work, and the deadline is shortened by it.
+
+It ends when the requests that come, were all of them ranked fully, would need less than `end` times the thread. While
+it lasts the queue is kept about one service time long, whatever the load: who gets `full` gets it in time, and the
+others get at once the best that is left, instead of all getting everything late (as CoDel has it: a burst may stand in
+the queue, a standing queue may not). One `simple_ranking` at most between two `full`: else they would keep the queue
+too long for any `full`.
 
 Clients that ask again as soon as they are answered ask the more often the cheaper the answers are, so that an overload
 would keep itself up. Only answers of the calm state tell whether it is still there: it is looked at after `look_s`, and
-after twice that each time that it was.
+after twice that each time that it was. A look at an overload that is real makes a dozen requests or two wait as long as
+the deadline allows, which is why looks are rare.
 
 Lists are answered on the event loop, so they are full when the loop is: when it comes late to whatever is due, tick
 after tick, and there is the load for it. Only then is one refused; one long pause of the machine is no reason.
@@ -37,19 +46,19 @@ LATENESS = 0.1  # weight of the newest tick of the loop
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """full_wait, simple_wait: in service times of a full request. begin, end: offered work, in threads. thin_below:
-    while overloaded, no deep ranking for a user of whose features a smaller share is there. Refusing ends at half the
-    lag at which it began."""
+    """deadline_s: when a computed slate must be there. full_wait, simple_wait: in service times of a full request. end:
+    offered work, in threads. thin_below: while overloaded, no deep ranking for a user of whose features a smaller share
+    is there. Refusing ends at half the lag at which it began."""
 
-    patience_s: float = 0.06
+    patience_s: float = 0.1
+    deadline_s: float = 0.145
     full_wait: float = 0.5
     simple_wait: float = 1.0
-    begin: float = 1.3
     end: float = 0.7
     thin_below: float = 0.5
     refuse_lag_s: float = 0.05
-    look_s: float = 2.0
-    look_max_s: float = 30.0
+    look_s: float = 8.0
+    look_max_s: float = 64.0
 
 
 class Admission:
@@ -57,6 +66,7 @@ class Admission:
 
     __slots__ = (
         "_cost_s",
+        "_let_in",
         "_look_at",
         "_looked",
         "_policy",
@@ -65,7 +75,7 @@ class Admission:
         "_seen",
         "_simple_given",
         "_then",
-        "_wait_s",
+        "_work_s",
         "lag_s",
         "overloaded",
         "refusing",
@@ -74,8 +84,9 @@ class Admission:
     def __init__(self, policy: AdmissionPolicy | None = None) -> None:
         self._policy = policy or AdmissionPolicy()
         self._cost_s = dict(FIRST_GUESS_S)
-        self._wait_s = 0.0  # as of `_then`
+        self._work_s = 0.0  # as of `_then`
         self._then = 0.0
+        self._let_in: dict[Computed, int] = {"full": 0, "simple_ranking": 0}  # without an answer yet
         self._rate = 0.0  # requests a second, as of `_seen`
         self._seen = 0.0
         self._look_at = 0.0  # while overloaded
@@ -86,24 +97,28 @@ class Admission:
         self.overloaded = False
         self.refusing = False
 
-    def start(self, now: float, *, left_s: float, queued_s: float) -> Start | None:
-        """The rung to start at, None to refuse. What is let in counts as work from here on.
+    def start(self, now: float, *, left_s: float, queued_s: float, stretch: float = 1.0) -> Start | None:
+        """The rung to start at, None to refuse. It counts as work from `let_in` to `done`.
 
         Args:
-            left_s: until the request's deadline. queued_s: work that really waits for the compute thread.
+            left_s: until the request's deadline. queued_s: work that really waits for the compute thread. stretch:
+                how long the thread takes by the clock for a second of work.
         """
         policy, cost = self._policy, self._cost_s
-        wait_s, full_s = self.wait_s(now, queued_s), cost["full"]
+        work_s, full_s = self.wait_s(now, queued_s), cost["full"]
         self._rate = self._rate * exp(-max(now - self._seen, 0.0) / RATE_S) + 1.0 / RATE_S
         self._seen = max(now, self._seen)
-        self._tell_state(now, wait_s)
+        left_s /= stretch
+        patience_s = max(0.0, min(policy.patience_s, policy.deadline_s / stretch - full_s))
+        self._tell_state(now, work_s, patience_s)
         # A loop that is late without load was held up by something else: to refuse would not help it.
         if self.refusing and self.load > 1.0:
             return None
-        full_wait_s, simple_wait_s = policy.patience_s, policy.patience_s
+        wait_s, full_wait_s, simple_wait_s = work_s, patience_s, patience_s
         if self.overloaded:
-            full_wait_s = min(policy.full_wait * full_s, policy.patience_s)
-            simple_wait_s = min(policy.simple_wait * full_s, policy.patience_s)
+            wait_s += self.lag_s
+            full_wait_s = min(policy.full_wait * full_s, patience_s)
+            simple_wait_s = min(policy.simple_wait * full_s, patience_s)
         start: Start = "lists"
         if wait_s <= full_wait_s and wait_s + full_s <= left_s:
             start = "full"
@@ -112,11 +127,9 @@ class Admission:
             if not (self.overloaded and self._simple_given):
                 start = "simple_ranking"
             self._simple_given = True
-        if start != "lists":
-            self._wait_s += cost[start]
         return start
 
-    def _tell_state(self, now: float, wait_s: float) -> None:
+    def _tell_state(self, now: float, wait_s: float, patience_s: float) -> None:
         policy = self._policy
         if self.overloaded:
             if self.load < policy.end:
@@ -124,12 +137,21 @@ class Admission:
             elif now >= self._look_at:
                 self.overloaded = False
                 self._looked, self._rate = now, 0.0  # that rate was of cheap answers
-        if not self.overloaded and (wait_s > policy.patience_s or self.load > policy.begin):
+        if not self.overloaded and wait_s > patience_s:
             self.overloaded = True
-            self._rate = max(self._rate, policy.begin / self._cost_s["full"])  # a wait tells it sooner than the average
+            self._rate = max(self._rate, 1.0 / self._cost_s["full"])  # a wait tells it sooner than the average
             in_vain = now - self._looked <= self._rest_s
             self._rest_s = min(2 * self._rest_s, policy.look_max_s) if in_vain else policy.look_s
             self._look_at = now + self._rest_s
+
+    def let_in(self, start: Computed) -> None:
+        """A request of this rung goes to the compute thread."""
+        self._let_in[start] += 1
+        self._work_s += self._cost_s[start]
+
+    def done(self, start: Computed) -> None:
+        """It has its answer, or nobody waits for it any more."""
+        self._let_in[start] -= 1
 
     def tick(self, late_s: float) -> None:
         """How late the event loop was for something that was due, asked some hundred times a second."""
@@ -145,14 +167,15 @@ class Admission:
         return self.overloaded and quality < self._policy.thin_below
 
     def learn(self, start: Computed, seconds: float) -> None:
-        """What one answer of this rung took on the compute thread, without its wait."""
+        """What one answer of this rung took of the compute thread's CPU."""
         self._cost_s[start] = moved(self._cost_s[start], seconds)
 
     def wait_s(self, now: float, queued_s: float) -> float:
         """What a request that comes now will wait for the compute thread."""
-        self._wait_s = max(self._wait_s - max(now - self._then, 0.0), queued_s, 0.0)
+        most_s = sum(n * self._cost_s[start] for start, n in self._let_in.items())
+        self._work_s = max(min(self._work_s - max(now - self._then, 0.0), most_s), queued_s, 0.0)
         self._then = max(now, self._then)
-        return self._wait_s
+        return self._work_s
 
     def cost_s(self, start: Computed) -> float:
         return self._cost_s[start]

@@ -12,9 +12,11 @@ from contracts.errors import ArtifactError
 from contracts.ids import IdIndex
 from registry.artifacts import Bundle
 
+FEW = 64
+
 
 class ArrowStrings(Sequence[str]):
-    """A string column as a sequence: 0.3 µs an element, 0.06 µs in a `take`; no Python object an item."""
+    """A string column as a sequence: 0.3 µs an element, 0.06 µs in a `take` of many; no Python object an item."""
 
     def __init__(self, column: pa.Array) -> None:
         self._column = column
@@ -47,6 +49,10 @@ class ArrowStrings(Sequence[str]):
         Raises:
             IndexError: a row is not there.
         """
+        if len(rows) <= FEW:  # what pyarrow costs for one call is more than this
+            data = self._data
+            begins, ends = self._offsets[rows].tolist(), self._offsets[1:][rows].tolist()
+            return [str(data[begin:end], "utf-8") for begin, end in zip(begins, ends, strict=True)]
         at = np.ascontiguousarray(rows, np.int32)
         # `pa.array` imports pandas where it is installed: 24 MB and half a second of each worker's start.
         indices = pa.Array.from_buffers(pa.int32(), len(at), [None, pa.py_buffer(at)])

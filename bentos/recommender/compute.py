@@ -17,6 +17,7 @@ from contracts.errors import Overloaded
 
 T = TypeVar("T")
 
+LEAST_S = 1e-4  # of CPU: a shorter job says little of what else the core does
 Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
@@ -31,7 +32,9 @@ class Compute:
         self.depth = depth
         self.waiting = 0
         self.not_begun: Counter[str] = Counter()  # jobs that were skipped, as their caller had left
-        self.job_s = 1e-3  # what a job takes, averaged over the last few dozen; written by the thread
+        # What a job takes, averaged over the last few dozen; written by the thread.
+        self.job_s = 1e-3  # of CPU time
+        self.stretch = 1.0  # by the clock, in CPU times: what the loop and other processes take of this core
         self._begun: deque[Job] = deque()
         self._new: deque[Job] = deque()
         self._there: SimpleQueue[bool] = SimpleQueue()  # True for each job, False at the end
@@ -67,17 +70,22 @@ class Compute:
             if future.cancelled():
                 self.not_begun["queue"] += 1
             else:
-                began = time.perf_counter()
+                began, began_cpu = time.perf_counter(), time.thread_time()
                 try:
                     result = work()
                 except BaseException as raised:  # belongs to the caller, whatever it is
                     error = raised
-                self.job_s = moved(self.job_s, time.perf_counter() - began)
+                self._learn(time.perf_counter() - began, time.thread_time() - began_cpu)
             try:
                 loop.call_soon_threadsafe(self._finish, future, result, error)
             except RuntimeError:  # the loop has closed: nobody waits any more
                 return
             del job, work, future, loop, result, error
+
+    def _learn(self, took_s: float, cpu_s: float) -> None:
+        self.job_s = moved(self.job_s, cpu_s)
+        if cpu_s > LEAST_S:
+            self.stretch = moved(self.stretch, max(took_s / cpu_s, 1.0))
 
     def _finish(self, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
         self.waiting -= 1

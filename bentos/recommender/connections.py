@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from bentos.recommender.http import DISCARD_BYTES, PROBLEM_JSON, RETRY_SOON, HttpProblem, problem_document
+from bentos.recommender.http import DISCARD_BYTES, PROBLEM_JSON, RETRY_SOON, WHOLE, HttpProblem, problem_document
 from bentos.recommender.request_ids import new_request_id
 from contracts.http import MAX_BODY_BYTES
 
@@ -242,6 +242,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start(self, cycle: RequestResponseCycle) -> None:
         self.table.busy(self)
+        cycle.scope[WHOLE] = True  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, self.app)
 
     def on_response_complete(self) -> None:

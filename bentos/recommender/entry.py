@@ -44,11 +44,16 @@ async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtim
     began = scope["streamrec.began"]
     aim = runtime.admit(began, front, within_ms)  # Overloaded here is a 429: nothing was done yet
     try:
-        async with Attended(receive):
+        if aim == "lists":  # before a client could leave
             answer = await runtime.recommend(request, request_id, began, front, aim, within_ms)
+        else:
+            async with Attended(receive):
+                answer = await runtime.recommend(request, request_id, began, front, aim, within_ms)
     except Overloaded as error:  # not even the last rung has anything
         log.error("request %s: %s", request_id, error.message)
         raise HttpProblem(503, "nothing can be served now; /readyz says why", headers=RETRY_SOON) from error
+    finally:
+        runtime.left(aim)
     body = msgspec.json.encode(_response(answer, runtime.bento))
     await respond(send, 200, body, headers=[(b"x-request-id", answer.query.request_id.encode())])
     runtime.record(answer, header(scope, b"traceparent") if runtime.tracing else None)

@@ -87,11 +87,14 @@ class Funnel:
             Overloaded: not even popularity is there.
         """
         began = time.perf_counter()
-        plan = self.config.budgets.plan(began, query.deadline)
-        flight = InFlight(query, plan=plan, not_begun=self.not_begun)
         if query.aim == "lists":
+            flight = InFlight(query)
+            if getattr(store, "waits", True):
+                flight.plan = self.config.budgets.plan(began, query.deadline)
             await self._read(flight, store)
             return self._ladder.lowest(flight, "the aim is lists")
+        plan = self.config.budgets.plan(began, query.deadline)
+        flight = InFlight(query, plan=plan, not_begun=self.not_begun)
         try:
             async with asyncio.timeout(_seconds(plan.answer_at - began)):
                 slate, kept = await self._serve(flight, store)
@@ -152,10 +155,13 @@ class Funnel:
 
     async def _read(self, flight: InFlight, store: UserReader) -> None:
         """One round trip. A store that is away or late costs the user's features, not the answer."""
-        began, plan = time.perf_counter(), flight.plan
+        began, plan, user_id = time.perf_counter(), flight.plan, flight.query.user_id
         try:
-            async with asyncio.timeout(_seconds(min(plan.read_s, plan.features_until - began))):
-                flight.state = await store.read_user(flight.query.user_id)
+            if getattr(store, "waits", True):
+                async with asyncio.timeout(_seconds(min(plan.read_s, plan.features_until - began))):
+                    flight.state = await store.read_user(user_id)
+            else:  # no timer could stop a read that never yields
+                flight.state = await store.read_user(user_id)
             self._lists.noticed(flight.state.precomputed)
         except TimeoutError:
             flight.notes.append("online store: late")

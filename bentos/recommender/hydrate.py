@@ -29,6 +29,14 @@ class Hydrate:
                 seen = self._retrieval.seen_items[start:end]
         return User(row, UserState(query.user_id), NO_ITEMS, NO_AGES, seen)
 
+    def met(self, user: User, state: UserState) -> User:
+        """`user` with seen ∪ the positives among the last events: all that an answer from a list needs of the store."""
+        if not state.last:
+            return user
+        positive = [i.item_id for i in state.last if self._positive(i.event)]
+        rows = self._index.lookup_many(positive)
+        return User(user.row, state, NO_ITEMS, NO_AGES, _with(user.seen, rows[rows >= 0]))
+
     def resolve(self, query: Query, user: User, state: UserState) -> User:
         """`user` with features as of `query.now_us`, the session, and seen ∪ the positives among the last events.
 

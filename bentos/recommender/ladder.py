@@ -5,6 +5,7 @@ that exist already: they need neither the compute thread nor a model, so they an
 Policy holds on every rung.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -42,7 +43,7 @@ class Ladder:
         user = self._stages.hydrate.known(query)
         if state is not None:
             try:
-                user = self._stages.hydrate.resolve(query, user, state)
+                user = self._stages.hydrate.met(user, state)
             except Exception as error:
                 notes.append(f"hydrate: {error!r}")
         rungs: tuple[tuple[RankedBy, Callable[[], Candidates | None]], ...] = (
@@ -51,10 +52,11 @@ class Ladder:
             ("popularity", lambda: self._popular.candidates(query, user)),
         )
         for name, listed in rungs:
+            began = time.perf_counter()
             try:
-                with flight.trace.stage(f"ladder.{name}"):
-                    slate = self._popular.slate(flight, user) if name == "popularity" else None
-                    slate = slate or self._from_list(flight, user, name, listed())
+                slate = self._popular.slate(flight, user) if name == "popularity" else None
+                slate = slate or self._from_list(flight, user, name, listed())
+                flight.trace.add(f"ladder.{name}", began, time.perf_counter())
             except Exception as error:
                 notes.append(f"{name}: {error!r}")
                 continue

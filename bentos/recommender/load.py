@@ -7,14 +7,14 @@ import math
 import time
 from collections.abc import Mapping
 
-from bentos.recommender.admission import Admission, AdmissionPolicy
+from bentos.recommender.admission import Admission, AdmissionPolicy, Computed
 from bentos.recommender.compute import Compute
 from bentos.recommender.types import Slate, User
 from contracts.errors import Overloaded
 from contracts.serving import Aim
 
-# Stages that do not run on the compute thread, or inside another one.
 TICK_S = 0.01
+# Stages that do not run on the compute thread, or inside another one.
 ELSEWHERE = ("store", "hydrate", "rows", "runner.", "retrieval.", "ladder.")
 
 
@@ -44,21 +44,30 @@ class Load:
 
     @property
     def queued_s(self) -> float:
-        """Seconds of work that waits or runs on the compute thread."""
+        """CPU seconds of work that waits or runs on the compute thread."""
         return self._compute.waiting * self._compute.job_s
 
     def aim(self, began: float, left_s: float) -> Aim:
-        """
+        """The rung to start at; it counts as work of this process until `done`.
+
         Args:
             began: `perf_counter` seconds when the loop came to the request.
 
         Raises:
             Overloaded: not even lists have room.
         """
-        start = self.admission.start(began, left_s=left_s, queued_s=self.queued_s)
+        start = self.admission.start(began, left_s=left_s, queued_s=self.queued_s, stretch=self._compute.stretch)
         if start is None:
             raise Overloaded("requests come faster than even lists can be sent", retry_after_s=1)
-        return start if self._ceiling == "full" else _lower(start, self._ceiling)
+        aim = start if self._ceiling == "full" else _lower(start, self._ceiling)
+        if aim != "lists":
+            self.admission.let_in(_computed(aim))
+        return aim
+
+    def done(self, aim: Aim) -> None:
+        """A request that `aim` let in has its answer, or its client has left."""
+        if aim != "lists":
+            self.admission.done(_computed(aim))
 
     def thin(self, user: User) -> str:
         """Why this user is not worth the deep ranker now; empty: worth it."""
@@ -71,14 +80,22 @@ class Load:
         return f"dcn: not asked under load, as {len(user.used) - there} of {len(user.used)} features are defaults"
 
     def learn(self, slate: Slate) -> None:
-        """What this answer took on the compute thread."""
+        """What this answer took of the compute thread's CPU.
+
+        Not by the clock: that has in it what the loop and other processes took of the core meanwhile. Under an overload
+        of cheap answers it is a multiple, and would say that the overload goes on when it is over.
+        """
         if slate.ranked_by in ("dcn", "logistic", "retrieval"):
-            seconds = on_compute_ms(slate.stages_ms) / 1e3
+            seconds = on_compute_ms(slate.stages_ms) / 1e3 / self._compute.stretch
             self.admission.learn("full" if slate.ranked_by == "dcn" else "simple_ranking", seconds)
 
 
 def on_compute_ms(stages_ms: Mapping[str, float]) -> float:
     return sum(ms for stage, ms in stages_ms.items() if not stage.startswith(ELSEWHERE))
+
+
+def _computed(aim: Aim) -> Computed:
+    return "full" if aim == "full" else "simple_ranking"
 
 
 def _lower(start: Aim, ceiling: Aim) -> Aim:

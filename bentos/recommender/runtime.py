@@ -76,6 +76,7 @@ CONSUMER_S = 1.0  # between looks whether there is a consumer
 FOLLOW_S = 0.1  # between looks whether new models are to be made
 RUNNERS_S = 0.25
 RUNNERS_START_S = 20.0
+NO_ITEMS = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,11 @@ class Runtime:
             self._make_funnel,
             self._swapped,
         )
-        policy = AdmissionPolicy(patience_s=settings.patience_ms / 1000, thin_below=settings.thin_below)
+        policy = AdmissionPolicy(
+            patience_s=settings.patience_ms / 1e3,
+            deadline_s=(settings.deadline_ms - settings.assembly_budget_ms) / 1e3,
+            thin_below=settings.thin_below,
+        )
         self._load = Load(self._compute, policy, settings.aim)
         self.funnel.thin = self._load.thin
         self._exposures = ExposureLog(settings.home)
@@ -238,7 +243,7 @@ class Runtime:
         self._compute.close()
 
     def admit(self, began: float, front: Front | None, within_ms: float | None = None) -> Aim:
-        """The rung to start at, by the load.
+        """The rung to start at, by the load. `left` has to follow.
 
         Raises:
             Overloaded: there is room on none.
@@ -253,6 +258,10 @@ class Runtime:
             raise
         self.metrics.admitted.add(aim)
         return aim
+
+    def left(self, aim: Aim) -> None:
+        """A request that was admitted there waits for nothing any more."""
+        self._load.done(aim)
 
     def _whole_ms(self, front: Front | None, within_ms: float | None) -> float:
         """The deadline, which whoever asks can only shorten."""
@@ -414,8 +423,10 @@ class Runtime:
         return getattr(self._remotes, part) if self._remotes else None
 
     def _rows(self, item_ids: list[str]) -> Any:
+        if not item_ids:
+            return NO_ITEMS
         rows = self.models.index.lookup_many(item_ids)
-        return rows[rows >= 0] if item_ids else np.empty(0, np.int32)
+        return rows[rows >= 0]
 
     def _versions_now(self) -> Versions:
         versions = self._pins.versions

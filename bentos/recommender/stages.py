@@ -232,7 +232,8 @@ class Stages:
             ranked = done.candidates
             decisions += [f"{stage.name}: {decision}" for decision in done.decisions]
             flight.notes += done.notes
-        return ranked.take(np.arange(min(flight.query.k, len(ranked)))), decisions
+        k = flight.query.k
+        return (ranked if len(ranked) <= k else ranked.take(np.arange(k))), decisions
 
     def slate(
         self,

@@ -31,6 +31,9 @@ from contracts.settings import load_settings
 
 GRACEFUL_S = 10
 ACCEPT_S = 1.0
+# Of one listening socket libuv accepts a single connection each time round the loop. Under load a round takes
+# milliseconds, and new connections would wait at the door for seconds, where no admission sees them.
+DOORS = 8
 RUNNER_BODY_BYTES = 64 << 20
 SPARE_FILES = 256  # logs, stores, models: what a worker opens besides connections
 SERVICE = "bentos.recommender.service:Recommender"
@@ -102,8 +105,9 @@ class Server(uvicorn.Server):
         """Who has connected is served; who has not is refused. To close a listening socket with connections in its
         queue would reset them.
         """
-        listeners = [listener for server in self.servers for listener in server.sockets]
-        closing = [socket.socket(fileno=os.dup(listener.fileno())) for listener in listeners]
+        doors = [listener.fileno() for server in self.servers for listener in server.sockets]
+        listening = {os.fstat(door).st_ino: door for door in doors}  # several doors lead to one queue
+        closing = [socket.socket(fileno=os.dup(listener)) for listener in listening.values()]
         for server in self.servers:
             server.close()
         for listener in closing:
@@ -238,6 +242,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is
         backlog=2048,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACEFUL_S,
@@ -250,7 +255,7 @@ def main() -> None:
 
     def serve() -> None:
         server = Server(config, service, table, arguments.drain_s)
-        server.run(sockets=[listener] if listener else None)
+        server.run(sockets=[listener, *(listener.dup() for _ in range(DOORS - 1))] if listener else None)
         if not server.started:
             raise SystemExit(NOT_STARTED)
 

@@ -1,5 +1,6 @@
 """Overload, decided without a clock, a thread or a loop of its own; and a queue in virtual time that it controls."""
 
+import heapq
 import itertools
 from dataclasses import dataclass, field
 
@@ -15,25 +16,80 @@ PLENTY = 10.0
 
 
 def start(admission, now, *, left_s=PLENTY, queued_s=0.0):
-    return admission.start(now, left_s=left_s, queued_s=queued_s)
+    aim = admission.start(now, left_s=left_s, queued_s=queued_s)
+    if aim in ("full", "simple_ranking"):
+        admission.let_in(aim)
+    return aim
 
 
-def just_overloaded(now=0.0):
-    """One that has seen three times what it can do for a second."""
-    admission = Admission()
-    for i in range(600):
-        start(admission, now - 1.0 + i / 600)
+def just_overloaded(now=0.0, policy=None):
+    """One that has seen three times what it can do for a second, of which nothing waits any more."""
+    admission = Admission(policy)
+    taken = [start(admission, now - 1.0 + i / 600) for i in range(600)]
     assert admission.overloaded
+    for aim in ("full", "simple_ranking"):
+        for _ in range(taken.count(aim)):
+            admission.done(aim)
     return admission
 
 
 def overloaded(now=0.0):
-    """The same, with nothing that waits: for a look at one moment, as its clock for waits has gone on."""
+    """The same, whose last answer was a full one."""
     admission = just_overloaded(now)
-    admission.wait_s(now + 1e3, 0.0)  # what was let in is done
     assert start(admission, now) == "full"
-    admission.wait_s(now + 2e3, 0.0)
+    admission.done("full")
     return admission
+
+
+@dataclass
+class Server:
+    """One thread in order; lists take it nothing. Virtual seconds."""
+
+    full_s: float = 0.005
+    simple_s: float = 0.0025
+    list_s: float = 0.0003
+    speed: float = 1.0  # what is ranked really takes so many times what the controller has learned
+    admission: Admission = field(default_factory=Admission)
+    now: float = 0.0
+    waits: list[float] = field(default_factory=list)
+    looks: list[float] = field(default_factory=list)
+    _free_at: float = 0.0
+    _under_way: list[tuple[float, str]] = field(default_factory=list)  # a heap: when done, aim
+
+    def ask(self, at):
+        """A request at `at`: its rung, and when it has its answer."""
+        while self._under_way and self._under_way[0][0] <= at:
+            self.admission.done(heapq.heappop(self._under_way)[1])
+        before, self.now = self.admission.overloaded, at
+        queued = max(self._free_at - at, 0.0)
+        aim = start(self.admission, at, queued_s=queued)
+        if before and not self.admission.overloaded:
+            self.looks.append(at)
+        if aim not in ("full", "simple_ranking"):
+            return aim, at + self.list_s
+        self.waits.append(queued)
+        self._free_at = max(self._free_at, at) + self.speed * (self.full_s if aim == "full" else self.simple_s)
+        heapq.heappush(self._under_way, (self._free_at, aim))
+        return aim, self._free_at
+
+    def run_open(self, rate, seconds, rng):
+        """Poisson arrivals."""
+        taken, until, at = [], self.now + seconds, self.now
+        while (at := at + rng.exponential(1 / rate)) < until:
+            taken.append(self.ask(at)[0])
+        return taken
+
+    def run_closed(self, clients, seconds, rng):
+        """Each asks again when it has its answer, within a tenth of a millisecond."""
+        taken, until = [], self.now + seconds
+        asks = [(self.now + rng.uniform(0, 1e-4), n) for n in range(clients)]
+        heapq.heapify(asks)
+        while asks[0][0] < until:
+            at, n = heapq.heappop(asks)
+            aim, answered = self.ask(at)
+            taken.append(aim)
+            heapq.heappush(asks, (answered + rng.uniform(0, 1e-4), n))
+        return taken
 
 
 def test_a_burst_is_waited_out_and_all_of_it_ranked_fully():
@@ -63,50 +119,78 @@ def test_there_is_one_simple_ranking_at_most_between_two_full_ones():
     cost, admission = Admission().cost_s("full"), just_overloaded()
     seen = []
     for i, wait in enumerate([0.1, 0.9, 0.9, 0.8, 0.1, 0.9, 0.9]):
-        admission.wait_s(0.1 * (i + 1), 0.0)  # what was let in before is done
         seen.append(start(admission, 0.1 * (i + 1), queued_s=wait * cost))
-    seen = seen[1:]
-    assert seen == ["simple_ranking", "lists", "lists", "full", "simple_ranking", "lists"]
+        if seen[-1] != "lists":
+            admission.done(seen[-1])
+    assert seen == ["full", "simple_ranking", "lists", "lists", "full", "simple_ranking", "lists"]
+
+
+def test_work_that_was_guessed_too_long_does_not_pile_up():
+    """Eight clients that ask again at once, a thread that is a tenth faster than was learned: the wait is never more
+    than they are."""
+    admission, now = Admission(), 0.0
+    for _ in range(8):
+        start(admission, now)
+    for _ in range(10_000):
+        now += 0.9 * admission.cost_s("full")
+        admission.done("full")
+        assert start(admission, now) == "full"
+        assert admission.wait_s(now, 0.0) <= 8 * admission.cost_s("full") + 1e-9
+
+
+def test_requests_that_wait_for_something_else_than_the_thread_are_no_load():
+    """Those of a slow store, say: they were let in long ago, and the thread is idle."""
+    admission = Admission()
+    for _ in range(10):
+        start(admission, 0.0)
+    assert admission.wait_s(0.0, 0.0) > 0
+    assert admission.wait_s(1.0, 0.0) == 0
+
+
+def test_what_the_loop_is_late_by_counts_as_wait():
+    admission = overloaded()
+    for _ in range(100):
+        admission.tick(2 * admission.cost_s("full"))
+    assert start(admission, 0.0) == "lists"
 
 
 def test_whether_an_overload_is_over_is_looked_at_less_and_less_often():
-    admission, looks, now = just_overloaded(), [], 0.0
-    while now < 100.0:
-        before = admission.overloaded
-        now += admission.cost_s("full") / 3
-        start(admission, now)
-        if before and not admission.overloaded:
-            looks.append(now)
-    gaps = np.diff(looks)
-    assert gaps == pytest.approx([4.0, 8.0, 16.0, 30.0, 30.0], abs=1.0)
+    server = Server(admission=just_overloaded(policy=AdmissionPolicy(look_s=1.0, look_max_s=5.0)))
+    server.run_open(3 / server.full_s, 20.0, np.random.default_rng(3))
+    assert np.diff(server.looks) == pytest.approx([2.0, 4.0, 5.0, 5.0], abs=0.3)
 
 
-def test_clients_that_ask_again_at_once_do_not_keep_an_overload_up():
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
+@pytest.mark.parametrize("clients", [1, 8, 12])
+def test_clients_in_a_closed_loop_whose_wait_fits_the_deadline_are_ranked_fully(clients, speed):
+    """Whatever the guess of a service time: no overload ever begins."""
+    server = Server(speed=speed)
+    taken = server.run_closed(clients, 20.0, np.random.default_rng(clients))
+    assert set(taken) == {"full"}
+
+
+def test_more_clients_in_a_closed_loop_than_the_deadline_has_room_for_are_an_overload():
+    taken = Server().run_closed(64, 0.5, np.random.default_rng(1))
+    assert {"full", "lists"} <= set(taken)
+
+
+def test_clients_that_ask_again_at_once_keep_an_overload_up_until_the_next_look():
     """Ranked fully, eight of them wait eight service times; of lists they get thousands of answers a second."""
-    admission, list_s, now = just_overloaded(), 0.0003, 0.0
-    free_at, asks_at, last = 0.0, [0.0] * 8, []
-    while now < 5.0:
-        client = int(np.argmin(asks_at))
-        now = asks_at[client]
-        aim = start(admission, now, queued_s=max(free_at - now, 0.0))
-        if aim == "lists":
-            asks_at[client] = now + list_s
-        else:
-            free_at = max(free_at, now) + admission.cost_s(aim)
-            asks_at[client] = free_at
-        last.append((now, aim))
-    assert {aim for at, aim in last if at < 1.0} == {"full", "simple_ranking", "lists"}
-    assert {aim for at, aim in last if at > 3.0} == {"full"}
+    server = Server(admission=just_overloaded(policy=AdmissionPolicy(look_s=1.0)))
+    before = server.run_closed(8, 0.8, np.random.default_rng(1))
+    server.run_closed(8, 0.4, np.random.default_rng(2))
+    after = server.run_closed(8, 20.0, np.random.default_rng(3))
+    assert set(before) == {"full", "simple_ranking", "lists"}
+    assert set(after) == {"full"}
 
 
 def test_load_about_the_limits_does_not_flap():
-    """Between `end` and `begin` it stays what it was: six seconds of every load between, up and down."""
-    admission, now, states = Admission(AdmissionPolicy(look_s=60.0)), 0.0, []
+    """Once begun it stays until the load is well below what can be done: every load between, up and down."""
+    server, states = Server(), []
     for load in [*np.linspace(0.3, 2.0, 600), *np.linspace(2.0, 0.3, 600)]:
         for _ in range(4):
-            now += admission.cost_s("full") / load
-            start(admission, now, queued_s=0.0)
-            states.append(admission.overloaded)
+            server.ask(server.now + server.full_s / load)
+            states.append(server.admission.overloaded)
     assert sum(a != b for a, b in itertools.pairwise(states)) == 2
 
 
@@ -191,48 +275,22 @@ def test_one_answer_that_a_pause_of_the_machine_held_up_moves_no_limit():
     assert [start(admission, 0.0) for _ in range(8)] == ["full"] * 8
 
 
-@dataclass
-class Queue:
-    """One server in order, Poisson arrivals; lists take the server nothing. Virtual seconds."""
-
-    full_s: float = 0.005
-    simple_s: float = 0.0025
-    slow: float = 1.0  # the server really takes so many times what the controller has learned
-    admission: Admission = field(default_factory=Admission)
-    free_at: float = 0.0
-    now: float = 0.0
-
-    def run(self, rate, seconds, rng):
-        taken, waits = [], []
-        until = self.now + seconds
-        while self.now < until:
-            self.now += rng.exponential(1 / rate)
-            queued = max(self.free_at - self.now, 0.0)
-            aim = start(self.admission, self.now, queued_s=queued if self.slow != 1.0 else 0.0)
-            taken.append(aim)
-            if aim in ("full", "simple_ranking"):
-                waits.append(queued)
-                self.free_at = max(self.free_at, self.now) + self.slow * (
-                    self.full_s if aim == "full" else self.simple_s
-                )
-        return taken, waits
-
-
-@pytest.mark.parametrize("slow", [1.0, 1.6])
-def test_at_three_times_the_peak_all_are_answered_nobody_waits_long_and_the_server_is_kept_busy(slow):
+@pytest.mark.parametrize("speed", [1.0, 1.6])
+def test_at_three_times_the_peak_all_are_answered_nobody_waits_long_and_the_server_is_kept_busy(speed):
     rng = np.random.default_rng(5)
-    queue = Queue(slow=slow)
-    calm, _ = queue.run(0.5 / queue.full_s / slow, 20, rng)
-    assert calm.count("full") > 0.97 * len(calm)  # at half of its peak
-    queue.run(3 / queue.full_s / slow, 0.5, rng)  # it takes that long to be told from a burst
-    began = queue.now
-    taken, waits = queue.run(3 / queue.full_s / slow, 20, rng)
+    server = Server(speed=speed)
+    peak = 1 / server.full_s / speed
+    calm = server.run_open(0.5 * peak, 20, rng)
+    assert calm.count("full") > 0.97 * len(calm)
+    began, calm_waits = server.now, len(server.waits)
+    taken = server.run_open(3 * peak, 20, rng)
+    waits = server.waits[calm_waits:]
     assert None not in taken
-    in_time = [wait <= AdmissionPolicy().simple_wait * queue.full_s + 1e-9 for wait in waits]
-    assert len(waits) - sum(in_time) < 0.01 * len(taken)  # those of a look whether it is over
-    assert max(waits) <= AdmissionPolicy().patience_s + queue.full_s * slow
-    work = slow * (taken.count("full") * queue.full_s + taken.count("simple_ranking") * queue.simple_s)
-    assert work / (queue.now - began) > 0.9  # it sheds no more than it must
-    queue.run(0.5 / queue.full_s / slow, 2, rng)
-    after, _ = queue.run(0.5 / queue.full_s / slow, 20, rng)
+    late = sum(wait > AdmissionPolicy().simple_wait * server.full_s + 1e-9 for wait in waits)
+    assert late < 0.01 * len(taken)  # those of its beginning, and of a look whether it is over
+    assert max(waits) <= AdmissionPolicy().patience_s + server.full_s * speed
+    work = speed * (taken.count("full") * server.full_s + taken.count("simple_ranking") * server.simple_s)
+    assert work / (server.now - began) > 0.9  # it sheds no more than it must
+    server.run_open(0.5 * peak, 2, rng)
+    after = server.run_open(0.5 * peak, 20, rng)
     assert after.count("full") > 0.97 * len(after)

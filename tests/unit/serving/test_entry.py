@@ -25,6 +25,9 @@ class Runtime:
     def admit(self, began, front, within_ms):
         return "full"
 
+    def left(self, aim):
+        pass
+
 
 def call(app, method="GET", path="/v1/openapi.json", body=b""):
     """Status, headers and body of one request."""

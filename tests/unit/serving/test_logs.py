@@ -31,6 +31,9 @@ class Runtime:
     def admit(self, began, front, within_ms):
         return "full"
 
+    def left(self, aim):
+        pass
+
     async def recommend(self, *_):
         raise self.raised
 
