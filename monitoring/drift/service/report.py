@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from monitoring.drift.base import Result
 from monitoring.drift.service.judgement import Found, Judgement, whole
 from monitoring.drift.service.season import Verdict
@@ -16,6 +18,8 @@ from monitoring.signals import Verdict as Says
 class DriftReport:
     """judged: None where nothing could be; then `why` says why. rows: shown items; logged: those whose features were
     kept. concept: what was found of clicks, before it was corrected with the rest. problems: what could not be read.
+    page: where the report for people lies, once it is written. samples: the rows that were judged, training's and the
+    window's.
     """
 
     model: str
@@ -31,6 +35,8 @@ class DriftReport:
     season: str = ""
     problems: tuple[str, ...] = ()
     run_id: str = ""
+    page: str = ""
+    samples: tuple[pa.Table, pa.Table] | None = field(default=None, repr=False, compare=False)
 
     @property
     def verdict(self) -> Verdict:
@@ -49,6 +55,7 @@ class DriftReport:
             "season": self.season or None,
             "features": {},
             "problems": list(self.problems),
+            "page": self.page or None,
         }
         if judged is None:
             return said
@@ -111,7 +118,7 @@ class DriftReport:
             value=said.weighted,
             threshold=MODERATE,
             since=judged.since_us or self.since_us,
-            details={"level": said.level, "outcomes": said.outcomes},
+            details={"level": said.level, "outcomes": said.outcomes, "page": self.page or None},
         )
 
     def _signal(self, name: str, verdict: Verdict, cause: str, **more: Any) -> Signal:

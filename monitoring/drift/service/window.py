@@ -34,26 +34,35 @@ COLUMNS = (
 
 @dataclass(slots=True)
 class Served:
-    """What one ranker's answers of the window were. rows: shown items; sample: of those whose features were kept."""
+    """Answers of one ranker in the window, of the same feature definitions. rows: shown items; sample: of those whose
+    features were kept."""
 
     ranker: str
+    feature_hash: str
     sample: OnePerUser
     rows: int = 0
     logged: int = 0
     first_us: int | None = None
     last_us: int | None = None
     bentos: Counter[str] = field(default_factory=Counter)
-    feature_hashes: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
 class Gathered:
     since_us: int | None
     until_us: int | None
-    by_ranker: dict[str, Served] = field(default_factory=dict)
+    parts: dict[tuple[str, str], Served] = field(default_factory=dict)  # by ranker and feature definitions
     answers: int = 0
     rows: int = 0
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def rankers(self) -> list[list[Served]]:
+        """The parts of each ranker, most rows first; the ranker with most rows first."""
+        by_ranker: dict[str, list[Served]] = {}
+        for part in sorted(self.parts.values(), key=lambda p: -p.rows):
+            by_ranker.setdefault(part.ranker, []).append(part)
+        return sorted(by_ranker.values(), key=lambda parts: -sum(p.rows for p in parts))
 
 
 def gather(
@@ -81,11 +90,10 @@ def gather(
             ahead += late
             batch = batch.filter(present)
         found.rows += batch.num_rows
-        for ranker, part in _parts(batch, apart):
-            served = found.by_ranker.get(ranker)
-            if served is None:
-                served = found.by_ranker[ranker] = Served(ranker, OnePerUser(tuple(columns), seed, users))
-            _take(served, part)
+        for key, part in _parts(batch, apart):
+            if key not in found.parts:
+                found.parts[key] = Served(*key, OnePerUser(tuple(columns), seed, users))
+            _take(found.parts[key], part)
     found.answers = window.answers
     found.problems = [*window.problems]
     if ahead:
@@ -113,14 +121,14 @@ def last_answers(home: Path, n: int) -> int:
     return int(ordered[max(len(ordered) - n, 0)]) if len(ordered) else 0
 
 
-def _parts(batch: pa.Table, apart: bool) -> Iterator[tuple[str, pa.Table]]:
+def _parts(batch: pa.Table, apart: bool) -> Iterator[tuple[tuple[str, str], pa.Table]]:
     if not apart:
-        yield NO_RANKER, batch
+        yield (NO_RANKER, ""), batch
         return
-    rankers = batch["ranking"]
-    for ranker in pc.unique(rankers).to_pylist():
-        mine = pc.is_null(rankers) if ranker is None else pc.equal(rankers, ranker)
-        yield ranker or NO_RANKER, batch.filter(mine)
+    rankers, hashes = (pc.fill_null(batch[name], "") for name in ("ranking", "feature_hash"))
+    for pair in pa.table({"r": rankers, "h": hashes}).group_by(["r", "h"]).aggregate([]).to_pylist():
+        mine = pc.and_(pc.equal(rankers, pair["r"]), pc.equal(hashes, pair["h"]))
+        yield (pair["r"], pair["h"]), batch.filter(mine)
 
 
 def _take(served: Served, part: pa.Table) -> None:
@@ -130,10 +138,8 @@ def _take(served: Served, part: pa.Table) -> None:
     when = pc.min_max(pc.cast(part["timestamp"], pa.int64())).as_py()
     served.first_us = when["min"] if served.first_us is None else min(served.first_us, when["min"])
     served.last_us = when["max"] if served.last_us is None else max(served.last_us, when["max"])
-    for counter, name in ((served.bentos, "bento"), (served.feature_hashes, "feature_hash")):
-        counts = pc.value_counts(part[name])
-        for pair in counts.to_pylist():
-            counter[pair["values"] or ""] += pair["counts"]
+    for pair in pc.value_counts(part["bento"]).to_pylist():
+        served.bentos[pair["values"] or ""] += pair["counts"]
     logged = part.filter(part["logged"])
     served.logged += logged.num_rows
     served.sample.add(logged)

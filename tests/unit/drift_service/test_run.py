@@ -119,7 +119,7 @@ def test_a_corrupt_partition_is_named_and_the_rest_is_judged(tmp_path: Path, ref
 def test_a_reference_of_other_features_is_inconclusive(tmp_path: Path, reference: Reference):
     (report,) = run(log(tmp_path, requests=50, feature_hash="another"), reference)
     assert report.verdict == "inconclusive"
-    assert "of other features" in report.why
+    assert "of other feature definitions" in report.why
 
 
 def test_rows_from_the_future_are_left_out_and_told(tmp_path: Path, reference: Reference):
@@ -153,3 +153,11 @@ def test_the_last_answers_begin_where_there_are_so_many(tmp_path: Path):
     found = gather(tmp_path, last_answers(tmp_path, 120), UNTIL_US, now_us=UNTIL_US)
     assert found.answers == 120
     assert last_answers(tmp_path, 10_000) >= SINCE_US - DAY_US
+
+
+def test_rows_of_other_features_are_left_out_and_the_rest_is_judged(tmp_path: Path, reference: Reference):
+    log(tmp_path, drift=Drift(price=3.0))
+    log(tmp_path, requests=20, seed=2, feature_hash="another")
+    (report,) = run(tmp_path, reference)
+    assert report.verdict == "drift"
+    assert "400 shown items were served with other feature definitions" in report.problems[0]
