@@ -116,7 +116,7 @@ class Admission:
             return None
         wait_s, full_wait_s, simple_wait_s = work_s, patience_s, patience_s
         if self.overloaded:
-            wait_s += self.lag_s
+            wait_s += self.lag_s / stretch
             full_wait_s = min(policy.full_wait * full_s, patience_s)
             simple_wait_s = min(policy.simple_wait * full_s, patience_s)
         start: Start = "lists"
