@@ -62,7 +62,7 @@ class Process:
     def feature(self, name: str, item: str) -> float:
         """As the ranker reads it: counts in logarithms."""
         block = self.funnel.stages.items.at(NOW_US).block
-        return float(block.dense[self.live.models.index.lookup(item), ITEM_COLUMNS.index(name)])
+        return float(block.gathered[self.live.models.index.lookup(item), ITEM_COLUMNS.index(name)])
 
     def ask(self, rung: str, user: str = "u1", k: int = 20, **fields: Any) -> Slate:
         deadline = math.inf
