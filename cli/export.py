@@ -8,6 +8,7 @@ import typer
 from cli.moments import moment_us
 from cli.output import Json, emit, err, errors_end_well, out
 from contracts.settings import load_settings
+from contracts.user_keys import UserKeys
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
                 since_us=since_us,
                 until_us=until_us,
                 event_log=settings.event_log,
+                keys=UserKeys.of(settings.user_keys),
             )
         document = {
             "out": str(target),

@@ -72,6 +72,15 @@ class Settings(BaseModel):
     skew_rows: float = Field(
         0.01, ge=0, lt=1, description="`monitor skew`: share of logged values that may differ from the offline join"
     )
+    user_keys: Path | None = Field(
+        None, description="file of the keys that hide users' ids in the service's own logs; unset: ids as they are"
+    )
+    keep_exposures_d: float = Field(400.0, ge=1, description="days that exposures are kept; then `monitor retain`")
+    keep_contexts_d: float = Field(90.0, ge=1, description="days that context records are kept, likewise")
+    keep_attempts_d: float = Field(90.0, ge=1, description="days that attempts are kept, likewise")
+    keep_events_d: float = Field(
+        400.0, ge=9, description="days that events are kept in `events.db`, likewise; Redis trims by `event_log_days`"
+    )
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(
         100.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"

@@ -38,6 +38,7 @@ from contracts.http import EventsAccepted, ItemsChanged, RecommendationRequest
 from contracts.live_items import ItemChange
 from contracts.routing import Pass, RoutingTable
 from contracts.settings import Settings
+from contracts.user_keys import UserKeys
 
 log = logging.getLogger("streamrec.gateway")
 
@@ -84,8 +85,10 @@ class GatewayRuntime:
         self._withheld = Withheld(settings.home)
         self._answering = Answering(self._upstreams, self._last_resort, settings.front_key)
         self._shadow = Shadow(self._answering, self.metrics, self._mirrored, self._deadline_s)
-        self._exposures = ExposureLog(settings.home)
-        self._attempts = AttemptLog(settings.home)
+        keys = UserKeys.of(settings.user_keys)
+        hide = keys.hide if keys else None
+        self._exposures = ExposureLog(settings.home, hide=hide)
+        self._attempts = AttemptLog(settings.home, hide=hide)
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -61,6 +61,7 @@ from contracts.live_items import ItemChange
 from contracts.rules import RulesDocument
 from contracts.serving import DEGRADATIONS, Aim
 from contracts.settings import Settings
+from contracts.user_keys import UserKeys
 from features.online.base import OnlineStore
 from features.online.open import open_replica, open_store
 from features.registry import REGISTRY
@@ -152,12 +153,15 @@ class Runtime:
         )
         self._load = Load(self._compute, policy, settings.aim)
         self.funnel.thin = self._load.thin
-        self._exposures = ExposureLog(settings.home)
+        keys = UserKeys.of(settings.user_keys)
+        hide = keys.hide if keys else None
+        self._exposures = ExposureLog(settings.home, hide=hide)
         self._contexts = ContextLog(
             settings.home,
             settings.log_contexts,
             rows_share=settings.log_rows,
             candidates_share=settings.log_candidates,
+            hide=hide,
         )
         self._recorder = Recorder(settings, self._contexts, self._upkeep)
         self._events = EventIntake(settings.home, settings.online_store, settings.event_log, self.metrics.events)

@@ -73,7 +73,8 @@ def serving_settings() -> Settings:
     """
     where = Path(os.environ.get("PWD") or ".")
     settings = load_settings(file=where / os.environ.get("STREAMREC_CONFIG", "streamrec.toml"))
-    paths = {name: where / path for name in ("home", "bundles", "rules") if (path := getattr(settings, name))}
+    names = ("home", "bundles", "rules", "user_keys")
+    paths = {name: where / path for name in names if (path := getattr(settings, name))}
     return settings.model_copy(update=paths)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bentos.telemetry.kinds import ATTEMPTS
-from bentos.telemetry.record_log import RecordLog
+from bentos.telemetry.record_log import Hide, RecordLog
 from bentos.telemetry.roll import read
 from contracts.attempts import Attempt
 
@@ -13,8 +13,8 @@ from contracts.attempts import Attempt
 class AttemptLog(RecordLog[Attempt]):
     """`home/log/attempts`."""
 
-    def __init__(self, home: Path, *, capacity: int = 200_000) -> None:
-        super().__init__(home, ATTEMPTS, capacity=capacity)
+    def __init__(self, home: Path, *, capacity: int = 200_000, hide: Hide | None = None) -> None:
+        super().__init__(home, ATTEMPTS, capacity=capacity, hide=hide)
 
 
 def read_attempts(home: Path, since_us: int | None = None, until_us: int | None = None) -> pa.Table:

@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from bentos.telemetry.kinds import CONTEXTS, context_of_row
+from bentos.telemetry.record_log import Hide, hidden
 from bentos.telemetry.roll import log_folder, parquet_files, read
 from bentos.telemetry.segments import Counts, SegmentWriter, read_payloads
 from contracts.exposures import ContextRecord
@@ -25,6 +26,7 @@ class ContextLog:
         share: of requests that are kept, chosen by a hash of the request id. rows_share, candidates_share: of those
             that are kept, how many with what the ranker read of the items shown, and with all candidates.
         capacity: records that may wait for the disk; past it they are dropped and counted.
+        hide: what a user's id becomes in the log.
         ring: the newest records that stay in memory for `find`, as bytes: a tenth of what their strings would take.
     """
 
@@ -37,12 +39,14 @@ class ContextLog:
         candidates_share: float = 0.0,
         capacity: int = 20_000,
         ring: int = 1_000,
+        hide: Hide | None = None,
     ) -> None:
         self._home = home
         self._below = int(share * 2**32)
         self._rows_below = int(share * rows_share * 2**32)
         self._candidates_below = int(share * candidates_share * 2**32)
         self._writer = SegmentWriter(log_folder(home, CONTEXTS), capacity)
+        self._hide = hide
         self._ring: OrderedDict[str, bytes] = OrderedDict()
         self._ring_size = ring
         self._ring_lock = Lock()
@@ -63,7 +67,7 @@ class ContextLog:
         """Keep the record, if the sample has it. Never blocks, never raises."""
         if not self.keeps(record.request_id):
             return
-        encoded = msgspec.msgpack.encode(record)
+        encoded = msgspec.msgpack.encode(hidden(record, self._hide) if self._hide else record)
         with self._ring_lock:
             self._ring[record.request_id] = encoded
             if len(self._ring) > self._ring_size:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -64,6 +64,47 @@ def read_events(
             return EVENTS_ARROW.empty_table()
         raise Unreachable(f"event store {path}: {error}") from error
     return pa.Table.from_batches(batches, schema=EVENTS_ARROW)
+
+
+def forget_events(home: Path, user_id: str, *, event_log: str = "sqlite", dry_run: bool = False) -> int:
+    """Remove every event of one user; how many there were. An event that is sent again afterwards is a new one where
+    the log is `events.db`; Redis remembers the ids, as hashes, for its window.
+
+    Raises:
+        Unreachable: the log is away or cannot be written.
+    """
+    if is_redis(event_log):
+        from bentos.telemetry.event_stream import RedisEventLog
+
+        log = RedisEventLog(event_log)
+        try:
+            return log.forget(user_id, dry_run=dry_run)
+        finally:
+            log.close()
+    path = home / EVENTS_DB
+    if not path.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as db:
+            if dry_run:
+                return int(db.execute("SELECT count(*) FROM events WHERE user_id = ?", (user_id,)).fetchone()[0])
+            db.execute("PRAGMA secure_delete = ON")  # else the words stay in free pages of the file
+            gone = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return gone
+    except sqlite3.Error as error:
+        if "no such table" in str(error):
+            return 0
+        raise Unreachable(f"event store {path}: {error}") from error
+
+
+def hidden_users(table: pa.Table, hide: Callable[[str], str] | None) -> pa.Table:
+    """A table with a column `user_id`, as the logs of answers name the users."""
+    if hide is None or not table.num_rows:
+        return table
+    distinct = table["user_id"].combine_chunks().dictionary_encode()
+    names = pa.array([hide(user) for user in distinct.dictionary.to_pylist()], pa.string())
+    return table.set_column(table.schema.get_field_index("user_id"), "user_id", names.take(distinct.indices))
 
 
 def table_of(events: Sequence[Event]) -> pa.Table:

@@ -11,8 +11,8 @@ effects are on the disk before the reply where `appendfsync` is `always`.
 import hashlib
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ _DAY_US = 86_400_000_000
 _CLOCKS_US = 3_600_000_000
 # Events in one script: Lua's stack ends at 8,000, and Redis answers nobody else meanwhile (5 ms).
 _CHUNK = 1_000
+_SCAN = 5_000  # entries a look, when all are looked through
 _WANTED = {
     "appendonly": "yes",
     "appendfsync": "always",
@@ -217,6 +218,30 @@ class RedisEventLog:
                     break
         self._checked = False
 
+    def forget(self, user_id: str, *, dry_run: bool = False) -> int:
+        """Remove every event of one user; how many there were. Their ids stay in the dedupe window, as hashes.
+
+        Redis' file has the words until it is rewritten, which this asks for.
+
+        Raises:
+            Unreachable: Redis is away.
+        """
+        gone, position = 0, "-"
+        with self._reaching():
+            while True:
+                found: Any = self._redis.xrange(self._name("log"), position, "+", _SCAN)
+                if not found:
+                    break
+                theirs = [at for at, fields in found if _is_of(fields, user_id)]
+                if theirs and not dry_run:
+                    self._redis.xdel(self._name("log"), *theirs)
+                gone += len(theirs)
+                position = f"({found[-1][0].decode()}"
+            if gone and not dry_run:
+                with suppress(RedisError):  # one is under way, or a managed Redis does it by itself
+                    self._redis.bgrewriteaof()
+        return gone
+
     def close(self) -> None:
         self._redis.close()
 
@@ -234,6 +259,13 @@ class RedisEventLog:
                 next_command = _DISK
             shown = without_secrets(self._url)
             raise Unreachable(f"the event log in Redis at {shown}: {words}", next_command=next_command) from error
+
+
+def _is_of(fields: Mapping[bytes, bytes], user_id: str) -> bool:
+    try:
+        return _decode(fields[b"e"]).user_id == user_id
+    except (KeyError, ValueError):
+        return False
 
 
 def position_before(since_us: int | None) -> str:

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from bentos.telemetry.erasure import Erasures, pending
 from bentos.telemetry.kinds import EXPOSURES, KINDS, LogKind
 from bentos.telemetry.segments import Segment, parse, remove_if_empty, segments
 from bentos.telemetry.shown import write_shown
@@ -31,7 +32,7 @@ _DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _ROLL_LOCK = ".roll.lock"
 # Segments with damage are kept here after their good records have been rolled.
-_CORRUPT = ".corrupt"
+CORRUPT = ".corrupt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +62,20 @@ def roll(home: Path, kinds: Iterable[LogKind] = KINDS) -> Rolled:
         folder = log_folder(home, kind)
         if not folder.exists():
             continue
-        with _roll_lock(folder) as ours:
+        with roll_lock(folder) as ours:
             if not ours:
                 continue
+            forgotten = pending(home)
             for segment in segments(folder):
                 if segment.final:
-                    total += _roll_one(folder, kind, segment)
+                    total += _roll_one(folder, kind, segment, forgotten)
             for directory in [d for d in folder.iterdir() if d.is_dir() and "=" not in d.name and d.name[0] != "."]:
                 remove_if_empty(directory)
     return total
 
 
 @contextmanager
-def _roll_lock(folder: Path) -> Iterator[bool]:
+def roll_lock(folder: Path) -> Iterator[bool]:
     descriptor = os.open(folder / _ROLL_LOCK, os.O_RDWR | os.O_CREAT, 0o640)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,23 +87,25 @@ def _roll_lock(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _roll_one(folder: Path, kind: LogKind, segment: Segment) -> Rolled:
+def _roll_one(folder: Path, kind: LogKind, segment: Segment, forgotten: Erasures) -> Rolled:
     frames = parse(segment.path.read_bytes())
     try:
         records, undecodable = _decode(kind, frames.payloads)
     except DataError:
         return Rolled(refused=1)
+    if forgotten.pending:
+        records = [record for record in records if not forgotten.drop(record)]
     if records:
         table = kind.table(records)
         days = np.asarray(table["timestamp_us"]) // _DAY_US
         for day in np.unique(days):
             target = folder / f"date={_date(int(day))}" / f"{segment.name}.parquet"
-            _write(table.filter(pa.array(days == day)), target)
+            write_parquet(table.filter(pa.array(days == day)), target)
         if kind is EXPOSURES:
             write_shown(folder, segment.name, table)
     corrupt = frames.corrupt + undecodable
     if corrupt:
-        keep = folder / _CORRUPT
+        keep = folder / CORRUPT
         keep.mkdir(exist_ok=True)
         segment.path.rename(keep / f"{segment.name}.seg")
     else:
@@ -109,7 +113,7 @@ def _roll_one(folder: Path, kind: LogKind, segment: Segment) -> Rolled:
     return Rolled(1, len(records), corrupt, int(frames.torn), 0)
 
 
-def _write(table: pa.Table, target: Path) -> None:
+def write_parquet(table: pa.Table, target: Path) -> None:
     import pyarrow.parquet as pq
 
     target.parent.mkdir(exist_ok=True)

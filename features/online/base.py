@@ -116,6 +116,10 @@ class OnlineStore(Protocol):
         """The stream is whole up to then, though nothing may have happened. Never goes back."""
         ...
 
+    def forget_user(self, user_id: str) -> int:
+        """Remove everything that is kept of one user; how many things there were. An unknown user is no error."""
+        ...
+
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         """Swap the whole set of precomputed lists in one step."""
         ...

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from contracts.errors import Unreachable
 from contracts.events import Event
@@ -118,6 +119,11 @@ class MemoryStore:
     def advance_watermark(self, until_us: int) -> None:
         self._reach()
         self._watermark = max(self._watermark or 0, until_us)
+
+    def forget_user(self, user_id: str) -> int:
+        self._reach()
+        kept: tuple[dict[str, Any], ...] = (self._rows, self._last, self._sessions, self._lists)
+        return sum(rows.pop(user_id, None) is not None for rows in kept)
 
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         self._reach()

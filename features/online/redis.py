@@ -241,6 +241,13 @@ class RedisStore:
         with self._reaching():
             self._sync.eval(_RAISE, 1, self._name("watermark"), until_us)
 
+    def forget_user(self, user_id: str) -> int:
+        user = user_id.encode()
+        with self._reaching(), self._sync.pipeline(transaction=True) as pipe:
+            pipe.unlink(*(self._key(kind + user) for kind in (b"user:", b"last:", b"session:")))
+            pipe.hdel(self._name("lists"), user_id)
+            return sum(int(n) for n in pipe.execute())
+
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         beside = self._name(f"lists:next:{snapshot}:{os.getpid()}")
         old = self._name(f"lists:old:{snapshot}:{os.getpid()}")

@@ -139,6 +139,14 @@ class SqliteStore:
         with self._writing(EVENTS_DB) as db:
             advance_watermark(db, until_us)
 
+    def forget_user(self, user_id: str) -> int:
+        gone = 0
+        for file, names in ((ONLINE_DB, ("users", "lists")), (EVENTS_DB, ("user_last",))):
+            with self._writing(file) as db:
+                for name in names:
+                    gone += db.execute(f"DELETE FROM {name} WHERE user_id = ?", (user_id,)).rowcount  # noqa: S608
+        return gone
+
     def publish_lists(self, snapshot: str, lists: Mapping[str, PrecomputedList]) -> None:
         with self._writing(ONLINE_DB) as db:
             db.execute("DELETE FROM lists")

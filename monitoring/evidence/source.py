@@ -11,13 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from bentos.telemetry.attempts import read_attempts
-from bentos.telemetry.event_log import read_events
+from bentos.telemetry.event_log import hidden_users, read_events
 from bentos.telemetry.exposures import read_exposures
 from bentos.telemetry.kinds import ATTEMPTS, EXPOSURES
 from bentos.telemetry.tail import EventTail, Tail
 from contracts.errors import StreamRecError
 from contracts.measurements import Measured, Snapshot
 from contracts.settings import Settings
+from contracts.user_keys import UserKeys
 from monitoring.evidence.cells import Sums
 from monitoring.evidence.snapshot import NO_DATA, measure, snapshot
 from monitoring.evidence.sql import sql_sums
@@ -57,8 +58,12 @@ ATTEMPT_COLUMNS = (
 class Followed:
     """The logs since a moment, tallied as they grow."""
 
-    def __init__(self, home: Path, tally: Tally, *, event_log: str = "sqlite") -> None:
+    def __init__(
+        self, home: Path, tally: Tally, *, event_log: str = "sqlite", hide: Callable[[str], str] | None = None
+    ) -> None:
+        """hide: what an event's user is called in exposures and attempts."""
         self.tally = tally
+        self._hide = hide
         self.records = 0
         self._exposures = Tail(home, EXPOSURES, tally.since_us, EXPOSURE_COLUMNS)
         self._attempts = Tail(home, ATTEMPTS, tally.since_us, ATTEMPT_COLUMNS)
@@ -76,7 +81,7 @@ class Followed:
         while True:
             attempts = self._attempts.read(PIECE)
             exposures = self._exposures.read(PIECE)
-            events = self._events.read(PIECE)
+            events = hidden_users(self._events.read(PIECE), self._hide)
             self.tally.add(exposures, attempts, events, now_us=now_us)
             read = len(attempts) + len(exposures) + len(events)
             self.records += read
@@ -95,8 +100,16 @@ class Followed:
 class Evidence:
     """Snapshots of the release under way; a new release or analysis starts from the logs again."""
 
-    def __init__(self, home: Path, *, event_log: str = "sqlite", budget_s: float = BUDGET_S) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        event_log: str = "sqlite",
+        keys: UserKeys | None = None,
+        budget_s: float = BUDGET_S,
+    ) -> None:
         self._home = home
+        self._keys = keys
         self._event_log = event_log
         self._budget_s = budget_s
         self._key: tuple[str, int, str] | None = None
@@ -111,7 +124,8 @@ class Evidence:
             tally = Tally(
                 release.policy.metrics, release=release.id, unit=release.policy.unit, since_us=release.since_us
             )
-            followed = Followed(self._home, tally, event_log=self._event_log)
+            hide = _hide(self._keys, release.since_us)
+            followed = Followed(self._home, tally, event_log=self._event_log, hide=hide)
             self._key, self._followed, self._sql_us = key, followed, None
         followed = self._followed
         if self._failed and 0 <= now_us - self._failed[0] < AGAIN_US:
@@ -145,13 +159,14 @@ class Evidence:
         if self._followed and self._followed.records > SQL_RECORDS:
             why = f"{self._followed.records:,} records are more than SQL is given ({SQL_RECORDS:,})"
             return dict.fromkeys((m.name for m in metrics), why)
-        tables = tables_since(self._home, release.since_us, now_us, event_log=self._event_log)
+        hide = _hide(self._keys, release.since_us)
+        tables = tables_since(self._home, release.since_us, now_us, event_log=self._event_log, hide=hide)
         return {m.name: sql_sums(m.sql or "", release.id, tables) for m in metrics}
 
 
 def evidence_source(settings: Settings) -> Callable[[Release, int], Snapshot]:
     """What the controller asks. A call may take seconds: it reads files."""
-    return Evidence(settings.home, event_log=settings.event_log)
+    return Evidence(settings.home, event_log=settings.event_log, keys=UserKeys.of(settings.user_keys))
 
 
 def experiment_evidence(
@@ -177,20 +192,33 @@ def experiment_evidence(
         by_request=True,
     )
     now_us = until_us or time.time_ns() // 1000
+    hide = _hide(UserKeys.of(settings.user_keys), since_us)
     if until_us is None:
-        Followed(settings.home, tally, event_log=settings.event_log).catch_up(now_us, float("inf"))
+        Followed(settings.home, tally, event_log=settings.event_log, hide=hide).catch_up(now_us, float("inf"))
     else:
-        tables = tables_since(settings.home, since_us, until_us, event_log=settings.event_log)
+        tables = tables_since(settings.home, since_us, until_us, event_log=settings.event_log, hide=hide)
         tally.add(tables["exposures"], tables["attempts"], tables["events"], now_us=now_us)
     return tally
 
 
-def tables_since(home: Path, since_us: int, until_us: int, *, event_log: str = "sqlite") -> dict[str, pa.Table]:
+def tables_since(
+    home: Path,
+    since_us: int,
+    until_us: int,
+    *,
+    event_log: str = "sqlite",
+    hide: Callable[[str], str] | None = None,
+) -> dict[str, pa.Table]:
     return {
         "exposures": read_exposures(home, since_us, until_us + 1),
         "attempts": read_attempts(home, since_us, until_us + 1),
-        "events": read_events(home, since_us, until_us + 1, event_log=event_log),
+        "events": hidden_users(read_events(home, since_us, until_us + 1, event_log=event_log), hide),
     }
+
+
+def _hide(keys: UserKeys | None, since_us: int) -> Callable[[str], str] | None:
+    """No key is changed while a release or an experiment runs: the one of its beginning hides all of it."""
+    return keys.at(since_us).hide if keys else None
 
 
 def _of_sql(metric: Metric, found: dict[str, Sums] | str, release: Release, compared: bool) -> Measured:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from bentos.telemetry.contexts import read_contexts
@@ -28,6 +29,7 @@ from bentos.telemetry.event_log import read_events
 from bentos.telemetry.exposures import read_exposures
 from contracts.dataset import INTERACTION_COLUMNS, INTERACTIONS, ITEMS, REJECTS, USERS, DatasetConfig, Positive
 from contracts.errors import DataError, NotFound
+from contracts.user_keys import UserKeys
 from features.streaming import IMPRESSION
 from training.data.contract import Checked, checked, validate_folder
 from training.data.engine import quoted, text, write_query
@@ -81,6 +83,7 @@ def export(
     since_us: int | None = None,
     until_us: int | None = None,
     event_log: str = "sqlite",
+    keys: UserKeys | None = None,
 ) -> Exported:
     """Write own exposures and events with `since_us` ≤ time < `until_us` (wall clock) as the data set `out`.
 
@@ -88,6 +91,7 @@ def export(
         items_from: data set that gives items, users and `dataset.toml`; default: `base`, else the newest snapshot.
         base: data set whose log comes first.
         event_log: as in the settings.
+        keys: that hide users in the logs. Whoever sent an event or is in the data set is named again.
 
     Raises:
         NotFound: no such data set. DataError: nothing was logged in that time, or a log cannot be read.
@@ -101,6 +105,8 @@ def export(
         shift_us = _shift_us(home, base, config, event_log) if base else 0
         check = with_live_items(built, home, shift_us)
         _load_own(db, home, since_us, until_us, event_log)
+        if keys:
+            _name_users(built, keys)
         own = _create_own(db, config, extra, shift_us)
         if not own:
             raise DataError(
@@ -172,8 +178,9 @@ def _shift_us(home: Path, base: Path, config: DatasetConfig, event_log: str) -> 
 def _load_own(
     db: duckdb.DuckDBPyConnection, home: Path, since_us: int | None, until_us: int | None, event_log: str
 ) -> None:
+    sent = read_events(home, since_us, until_us, event_log=event_log)
     db.register("exposures", read_exposures(home, since_us, until_us))
-    db.register("sent", read_events(home, since_us, until_us, event_log=event_log))
+    db.register("sent", sent)
     # A click may follow an answer from before the window.
     db.register("contexts", read_contexts(home).select(["request_id", "context"]))
     shown = "exposures" if since_us is None else "all_exposures"
@@ -186,6 +193,17 @@ def _load_own(
             [_SHOWN_OUTCOME],
         )
     db.execute("CREATE TEMP TABLE asked AS SELECT request_id, any_value(context) AS context FROM contexts GROUP BY 1")
+
+
+def _name_users(check: Checked, keys: UserKeys) -> None:
+    """Slates of users who are known here are given their names back; of the others nothing but slates is there."""
+    db = check.connection
+    users = f"SELECT user_id FROM sent UNION SELECT user_id FROM ({check.accepted['interactions']})"
+    known = keys.known(str(user) for (user,) in db.execute(users).fetchall())
+    db.register("known_users", pa.table({"hidden": list(known), "name": list(known.values())}))
+    for table in ("slates", "shown"):
+        db.execute(f"UPDATE {table} SET user_id = k.name FROM known_users k WHERE user_id = k.hidden")
+    db.unregister("known_users")
 
 
 def _create_own(db: duckdb.DuckDBPyConnection, config: DatasetConfig, extra: Sequence[str], shift_us: int) -> int:

@@ -383,3 +383,16 @@ def test_a_week_is_168_hours_at_any_hour_of_the_day(store: OnlineStore, into_the
     assert counts.n.tolist() == [168]
     assert counts.since_us == now - 168 * HOUR_US
     assert store.read_item_counts(now + 90_000_000).n.tolist() == [169]  # a current hour as well
+
+
+def test_one_user_can_be_forgotten(store: OnlineStore, read: Read) -> None:
+    event = Event("e1", "u1", "i1", "click", 5, 5)
+    other = Event("e2", "u2", "i1", "click", 5, 5)
+    store.take_in("log", [event, other], after="", to="2")
+    store.write_users({user: {"user_tenure_days": Stamped(5.0, 5)} for user in ("u1", "u2")})
+    store.publish_lists("s", {user: PrecomputedList(("i1",), (0.5,), "s", "m", 5, "") for user in ("u1", "u2")})
+    assert store.forget_user("u1") >= 3
+    assert store.forget_user("u1") == 0
+    gone, kept = read("u1"), read("u2")
+    assert (dict(gone.batch), gone.last, gone.precomputed, gone.session) == ({}, (), None, None)
+    assert all((kept.batch, kept.last, kept.precomputed, kept.session))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.telemetry.event_log import EVENTS_ARROW, read_events
+from bentos.telemetry.event_log import EVENTS_ARROW, forget_events, read_events
 from bentos.telemetry.event_logs import EventLog
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.event_stream import RedisEventLog
@@ -125,3 +125,13 @@ def test_a_tail_reads_on_and_leaves_out_what_is_older(opened: tuple[Open, str], 
     log.append([[event("c", NOW)]])
     assert tail.read()["event_id"].to_pylist() == ["c"]
     assert tail.read().num_rows == 0
+
+
+def test_one_user_can_be_forgotten(log, opened, tmp_path):
+    setting = opened[1]
+    mine = [Event(f"m{n}", "u1", "i1", "click", NOW, NOW) for n in range(3)]
+    log.append([[*mine, Event("o1", "u2", "i1", "click", NOW, NOW)]])
+    assert forget_events(tmp_path, "u1", event_log=setting, dry_run=True) == 3
+    assert forget_events(tmp_path, "u1", event_log=setting) == 3
+    assert forget_events(tmp_path, "u1", event_log=setting) == 0
+    assert read_events(tmp_path, event_log=setting)["event_id"].to_pylist() == ["o1"]

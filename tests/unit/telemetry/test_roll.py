@@ -130,7 +130,7 @@ def test_the_open_segment_of_a_live_writer_is_left_alone(tmp_path: Path, exposur
 
 def test_only_one_process_rolls_at_a_time(tmp_path: Path, exposure: Make) -> None:
     write(tmp_path, [exposure(1)])
-    with rolling._roll_lock(tmp_path / "log/exposures") as ours:
+    with rolling.roll_lock(tmp_path / "log/exposures") as ours:
         assert ours
         assert roll(tmp_path).segments == 0
     assert roll(tmp_path).segments == 1
