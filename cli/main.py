@@ -15,6 +15,7 @@ from cli import (
     flags,
     models,
     monitor,
+    privacy,
     quickstart,
     release,
     replay,
@@ -44,6 +45,7 @@ serve.register(app)
 up.register(app)
 simulate.register(app)
 replay.register(app)
+privacy.register(monitor.app)
 app.add_typer(data.app, name="data", help="Make, import, check and export data sets.")
 app.add_typer(features.app, name="features", help="Feature definitions, materialisation and parity.")
 app.add_typer(models.app, name="models", help="Registered models and their lineage.")

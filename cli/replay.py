@@ -1,6 +1,6 @@
 """`streamrec replay`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ from contracts.errors import NotFound
 from contracts.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from monitoring.replay.rebuild import Rebuilder
     from monitoring.replay.replay import Replay
 
 
@@ -37,7 +38,7 @@ def replay(
     from monitoring.replay.record import logged
     from monitoring.replay.replay import Replayer
 
-    replayer = Replayer(settings.home, lambda tag: _bundles(settings, tag))
+    replayer = Replayer(settings.home, lambda tag: _bundles(settings, tag), _who(settings))
     try:
         found = replayer.replay(logged(settings.home, request_id), bento)
     finally:
@@ -45,6 +46,21 @@ def replay(
     emit(found.document(), as_json=as_json, human=lambda: _show(found))
     if found.verdict == "different":
         raise typer.Exit(1)
+
+
+def _who(settings: Settings) -> "Callable[[str, Rebuilder], str | None]":
+    """The user behind the id of a record: one that no model knows may stay hidden, as its name decides nothing."""
+    from contracts.user_keys import UserKeys
+
+    keys = UserKeys.of(settings.user_keys)
+
+    def who(logged_id: str, rebuilder: "Rebuilder") -> str | None:
+        key, _, rest = logged_id.partition(".")
+        if keys is None or not rest or key not in keys.ids:
+            return logged_id
+        return keys.known(rebuilder.users).get(logged_id, logged_id)
+
+    return who
 
 
 def _bundles(settings: Settings, tag: str) -> tuple[str, Mapping[Any, Path]]:

@@ -150,7 +150,8 @@ def compare_rows(online: pa.Table, data: Path, rule: LabelRule) -> RowsCompared:
             SELECT online.request_id, online.item_id, online.label AS online, offline.label AS offline
             FROM online JOIN offline USING (request_id, item_id) ORDER BY 1, 2
         """  # noqa: S608 - every part is quoted or a number
-        found: pa.Table = db.execute(query, {"impression": config.impression_event or "impression"}).to_arrow_table()
+        shown = {"impression": config.impression_event or "impression"}
+        found: pa.Table = db.sql(query, params=shown).to_arrow_table()
     finally:
         db.close()
     wrong = found.filter(pc.not_equal(found["online"], found["offline"]))

@@ -1,6 +1,6 @@
 """The funnel of an answer, as it stood: the Bento's models, the live catalogue, item features and counts of then."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,6 +51,12 @@ class Rebuilder:
     def problems(self) -> Mapping[str, str]:
         """Part → why it could not be loaded."""
         return self._base.problems
+
+    @property
+    def users(self) -> Sequence[str]:
+        """Whom the models know."""
+        retrieval = self._base.retrieval
+        return [] if retrieval is None else retrieval.users.ids_of(np.arange(len(retrieval.users)))
 
     def funnel(self, states: States, rules: str) -> Funnel:
         """As it stood when the request began, under the rules of that digest.
