@@ -21,6 +21,7 @@ from cli import (
     replay,
     serve,
     simulate,
+    skew,
     train,
     up,
 )
@@ -46,6 +47,7 @@ up.register(app)
 simulate.register(app)
 replay.register(app)
 privacy.register(monitor.app)
+skew.register(monitor.app)
 app.add_typer(data.app, name="data", help="Make, import, check and export data sets.")
 app.add_typer(features.app, name="features", help="Feature definitions, materialisation and parity.")
 app.add_typer(models.app, name="models", help="Registered models and their lineage.")

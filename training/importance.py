@@ -13,7 +13,7 @@ from features.ranking import RowSchema
 from training.evaluation import metrics
 from training.models.dcn_v2 import RankingRows
 
-MOST_ROWS = 20_000
+MOST_ROWS = 8_000
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 

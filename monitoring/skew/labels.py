@@ -1,7 +1,7 @@
 """Do events count as wishes for serving as they did in training? Event by event, by both definitions.
 
-`positive_weight` over a data set's configuration is the one definition; what can differ is the configuration: that of
-the data that a model learned from, and that which its Bento carries and the stream is read by.
+`features.labels.LabelRule` is the one definition; what can differ is the configuration that it reads: that of the data
+that a model learned from, and that which its Bento carries and the stream is read by.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from contracts.dataset import DatasetConfig
-from features.streaming import positive_weight
+from features.labels import LabelRule
 from monitoring.skew.rows import Difference, RowSkew, summed_up
 
 LABEL = "label"
@@ -17,8 +17,9 @@ LABEL = "label"
 
 def compare_labels(events: pa.Table, training: DatasetConfig, serving: DatasetConfig, *, limit: float) -> RowSkew:
     """events: `event_id`, `user_id`, `item_id`, `event`, `timestamp_us`, `value`, as the event log has them."""
+    learned, online = LabelRule.of(training), LabelRule.of(serving)
     meanings = {
-        (event, value): (positive_weight(training, event, value), positive_weight(serving, event, value))
+        (event, value): (learned.weight(event, value), online.weight(event, value))
         for event, value in set(zip(events["event"].to_pylist(), events["value"].to_pylist(), strict=True))
     }
     found = []

@@ -97,6 +97,16 @@ def open_offline(
         yield Offline(log, list(item_ids or ()))
 
 
+def users_of(folder: Path) -> list[str]:
+    """Everybody whom the data set's log knows.
+
+    Raises:
+        NotFound, DataError: no such data set.
+    """
+    with open_log(folder, threads=1) as log:
+        return [row[0] for row in log.db.execute("SELECT DISTINCT user_id FROM log").fetchall()]
+
+
 def as_log(
     own: pa.Table,
     config: DatasetConfig,

@@ -10,16 +10,17 @@ from bentos.telemetry.event_log import read_events
 from contracts.dataset import DatasetConfig
 from contracts.errors import ArtifactError, NotFound, StreamRecError
 from contracts.settings import Settings
+from contracts.user_keys import UserKeys
 from features.registry import REGISTRY
 from features.resolve import LAST_10
 from monitoring.frames.reference import Reference, load_reference
 from monitoring.signals import Verdict
 from monitoring.skew.labels import LABEL, compare_labels
 from monitoring.skew.limits import Limits
-from monitoring.skew.offline import OncePerPair, open_offline
+from monitoring.skew.offline import OncePerPair, open_offline, users_of
 from monitoring.skew.report import SkewReport, judged
 from monitoring.skew.rows import Logged, RowsCompared, RowSkew, compare_feature, compare_interactions
-from monitoring.skew.sample import ITEM_FEATURES, Answered, sample
+from monitoring.skew.sample import ITEM_FEATURES, Answered, named, sample
 from monitoring.skew.served import rankers_of, served
 from monitoring.skew.statistics import FeatureSkew, compare
 from registry.lineage import SNAPSHOTS
@@ -145,6 +146,11 @@ def compare_rows(
         return RowsCompared(0, str(folder), "inconclusive", "no context record of this ranker", (), tuple(problems))
     try:
         own = read_events(settings.home, event_log=settings.event_log)
+        keys = UserKeys.of(settings.user_keys)
+        users = {*users_of(folder), *own["user_id"].to_pylist()} if keys else ()
+        answers, hidden = named(answers, users, keys)
+        if hidden:
+            problems.append(f"{hidden} answers are of users hidden by key, whom the offline join does not know")
         found += _of_users(folder, own, answers, limits)
         found += _of_items(folder, own, answers, limits)
         found += _of_labels(folder, own, registry, reference, since_us, until_us, limits)

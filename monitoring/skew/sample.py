@@ -2,9 +2,10 @@
 
 import heapq
 import json
+import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.telemetry.kinds import CONTEXTS
+from contracts.user_keys import UserKeys
 from features.frame import SCHEMA
 from features.ranking import ITEM_COUNTS, ITEM_RATES
 from monitoring.frames.log_files import LogFiles
 from monitoring.skew.rows import HOUR_US, Logged
 
 _COLUMNS = ("request_id", "timestamp_us", "clock_us", "user_id", "features", "shown", "versions", "states")
+_HIDDEN = re.compile(r"k\d+\.[a-z2-7]{26}")  # contracts/user_keys.py
 # What a stream carries on once it has counted something (features/refreshed.py): then it is no join of the log.
 _LIVE = ("item_trending_score", "item_ctr_7d", "item_completion_rate_7d")
 
@@ -88,6 +91,15 @@ def sample(
                 heapq.heapreplace(kept, (key, id_, table.slice(at, 1).to_pylist()[0]))
     answers = [_answered(row) for _, _, row in kept]
     return sorted(answers, key=lambda a: (a.clock_us, a.request_id)), log.problems
+
+
+def named(answers: Sequence[Answered], users: Iterable[str], keys: UserKeys | None) -> tuple[list[Answered], int]:
+    """The answers under the users' own ids, which a log may hide by key; and how many stay hidden, which no join can
+    find: they are of users whom neither the data nor the event log has, or of a key that is not at hand."""
+    known = {} if keys is None else keys.known(users)
+    found = [replace(answer, user_id=known.get(answer.user_id, answer.user_id)) for answer in answers]
+    clear = [answer for answer in found if not _HIDDEN.fullmatch(answer.user_id)]
+    return clear, len(found) - len(clear)
 
 
 def _answered(row: Mapping[str, Any]) -> Answered:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
@@ -21,8 +23,10 @@ from bentos.recommender.types import Query
 from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.exposures import ExposureLog
 from bentos.telemetry.roll import roll
+from cli.main import app
 from contracts.exposures import ContextRecord, Exposure, FeatureUsed, ShownRows, States, Versions
 from contracts.settings import Settings
+from contracts.user_keys import UserKeys, rotate
 from features.frame import DENSE
 from features.offline.states import user_states_as_of
 from features.ranking import row_schema
@@ -57,7 +61,7 @@ def home(whole: tuple[TrainResult, Settings]) -> Iterator[Path]:
 
 @pytest.fixture
 def judge(home: Path) -> Callable[..., SkewReport]:
-    def call(pairs: Sequence[Pair], *, since_us: int | None = None, rows: int = 200, **limits: float) -> SkewReport:
+    def call(pairs: Sequence[Pair], *, since_us: int | None = None, rows: int = 200, **limits: Any) -> SkewReport:
         exposures, contexts = ExposureLog(home), ContextLog(home)
         for shown, record in pairs:
             exposures.append(shown)
@@ -126,6 +130,22 @@ def test_a_planted_difference_is_a_breach_that_names_feature_rows_and_kind(judge
     (signal,) = [s for s in report.signals() if s.name == "skew.rows.user_positives_30d"]
     assert (signal.verdict, signal.details["kind"], signal.model) == ("breach", "code", "streamrec-ranking/1")
     assert signal.details["rows"][0]["logged"] == 7.5
+
+
+def test_users_whom_the_log_hides_by_key_are_joined_by_their_names(
+    judge: Any, answers: list[Pair], tmp_path: Path
+) -> None:
+    rotate(tmp_path / "keys.json", 0)
+    keys = UserKeys(tmp_path / "keys.json")
+    hidden = [
+        tuple(msgspec.structs.replace(record, user_id=keys.hide(record.user_id)) for record in pair) for pair in answers
+    ]
+    stranger = tuple(msgspec.structs.replace(r, user_id=keys.hide("nobody"), request_id="x") for r in answers[0])
+    report = judge([*hidden, stranger], user_keys=tmp_path / "keys.json")
+    assert report.rows is not None
+    assert (report.rows.verdict, report.rows.requests) == ("ok", len(answers))
+    assert all(one.different == 0 for one in report.rows.features)
+    assert any("1 answers are of users hidden by key" in problem for problem in report.problems)
 
 
 def test_without_the_data_set_the_rows_are_inconclusive_and_the_statistics_go_on(
@@ -290,3 +310,25 @@ def test_answers_of_another_ranker_are_left_out_and_said(judge: Any, reference: 
     report = judge([*pairs, *more], rows=0)
     assert report.verdict == "ok"
     assert any("5 of" in problem and "other rankers" in problem for problem in report.problems)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_one_document_and_refuses_only_when_it_is_asked_to(
+    judge: Any, home: Path, reference: Reference
+) -> None:
+    judge(again(reference, lambda name, v: v + 9 if name == "item_ctr_7d" else v), rows=0)
+    run = partial(CliRunner().invoke, app, env={"STREAMREC_HOME": str(home)})
+    found = run(["monitor", "skew", "--rows", "0", "--json"])
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document["verdict"] == "breach"
+    assert document["features"]["item_ctr_7d"]["measures"]["shift"]["limit"] == 0.5
+    checked = run(["monitor", "skew", "--rows", "0", "--check"])
+    assert checked.exit_code == 3
+    assert "item_ctr_7d" in checked.stdout
+    nothing = run(["monitor", "skew", "--until", "2020-01-01", "--check", "--json"])
+    assert (nothing.exit_code, json.loads(nothing.stdout)["verdict"]) == (0, "inconclusive")
+    assert run(["monitor", "skew", "--since", "2026-02-02", "--until", "2026-02-01"]).exit_code == 2
+    assert run(["monitor", "skew", "--model", "streamrec-ranking/77"]).exit_code == 4
