@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import monitor_watch
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.settings import load_settings
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from monitoring.drift.report import Report
 
 app = typer.Typer(no_args_is_help=True)
+monitor_watch.register(app)
 
 Frame = Annotated[Path, typer.Option(metavar="PATH", help="A Parquet file, or a folder of them.")]
 

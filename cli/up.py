@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
         home: Home = None,
         as_json: Json = False,
     ) -> None:
-        """Start gateway, controller, consumer, MLflow and the live Bentos, supervised; return when they answer.
+        """Start gateway, controller, consumer, watch, MLflow and the live Bentos, supervised; return when they answer.
 
         Example: `streamrec up --port 3000`
 
@@ -171,6 +171,15 @@ def _processes(
             env=_controller_environment(settings, serving),
         ),
     ]
+    found.append(
+        Process(
+            name="watch",
+            argv=(sys.executable, "-m", "cli.watch"),
+            cwd=code,
+            log=str(logs / "watch.log"),
+            env=_watch_environment(settings, serving),
+        )
+    )
     if mlflow_port is not None:
         found.append(
             Process(
@@ -199,6 +208,21 @@ def _controller_environment(settings: Settings, serving: dict[str, str]) -> dict
     if settings.control_db:
         found["STREAMREC_CONTROL_DB"] = settings.control_db
     return found
+
+
+def _watch_environment(settings: Settings, serving: dict[str, str]) -> dict[str, str]:
+    """The watch's own settings: it sends alerts, and starts trainings and releases through the commands."""
+    found = {
+        **_controller_environment(settings, serving),
+        "STREAMREC_WATCH_PORT": str(settings.watch_port),
+        "STREAMREC_RETRAIN": str(settings.retrain).lower(),
+    }
+    secrets = {
+        "STREAMREC_ALERT_WEBHOOK": settings.alert_webhook,
+        "STREAMREC_ALERT_SECRET": settings.alert_secret,
+        "STREAMREC_OPERATOR_TOKEN": settings.operator_token,
+    }
+    return found | {name: value for name, value in secrets.items() if value}
 
 
 def _wait(settings: Settings, stack: "Stack", say: Callable[[str], None]) -> dict[str, Any]:

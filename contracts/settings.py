@@ -119,6 +119,14 @@ class Settings(BaseModel):
     control_port: int = Field(
         3001, ge=0, le=65535, description="port of the controller on 127.0.0.1; 0 takes a free one"
     )
+    watch_port: int = Field(
+        3002, ge=0, le=65535, description="port of the watch's /metrics on 127.0.0.1; 0 takes a free one"
+    )
+    retrain: bool = Field(True, description="whether the watch starts the trainings that its policy asks for")
+    alert_webhook: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="URL that alerts are posted to, signed", repr=False
+    )
+    alert_secret: str | None = Field(None, description="what the posted alerts are signed with (HMAC)", repr=False)
     control_db: str | None = Field(None, description="SQLAlchemy URL; SQLite under `home` when unset", repr=False)
     operator_token: str | None = Field(None, description="token of the operator at the command line", repr=False)
 

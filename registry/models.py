@@ -15,7 +15,7 @@ from contracts.settings import Settings
 from registry import evidence as evidence_document
 from registry.artifacts import KINDS, Bundle, Kind, model_name, open_bundle
 from registry.metric_names import metric_label
-from registry.mlflow_client import artifact_location, connect, locked, translated
+from registry.mlflow_client import EXPERIMENT, artifact_location, connect, locked, translated
 from registry.registration import Lineage
 from registry.runs import Run, open_run
 from registry.signatures import BUNDLE_FOLDER
@@ -113,6 +113,16 @@ class Registry:
             f"no finished training is registered in {self._settings.mlflow_uri}",
             next_command="streamrec train --data DIR",
         )
+
+    def last_run(self) -> RunFacts | None:
+        """The run that began last, whatever became of it."""
+        with translated("the runs"):
+            experiment = self._client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                return None
+            ids = [experiment.experiment_id]
+            found = self._client.search_runs(ids, max_results=1, order_by=["attributes.start_time DESC"])
+        return self.run_facts(found[0].info.run_id) if found else None
 
     def run_status(self, run_id: str) -> str:
         with translated(f"run {run_id}"):

@@ -125,7 +125,14 @@ def environment(settings: Settings, mark: Path, base: Mapping[str, str] = os.env
     }
     if settings.rules:
         found["STREAMREC_RULES"] = str(settings.rules.resolve())
-    for name in ("PROMETHEUS_MULTIPROC_DIR", "STREAMREC_BUNDLES", "STREAMREC_OPERATOR_TOKEN", "STREAMREC_CONTROL_DB"):
+    for name in (
+        "PROMETHEUS_MULTIPROC_DIR",
+        "STREAMREC_BUNDLES",
+        "STREAMREC_OPERATOR_TOKEN",
+        "STREAMREC_CONTROL_DB",
+        "STREAMREC_ALERT_WEBHOOK",
+        "STREAMREC_ALERT_SECRET",
+    ):
         found.pop(name, None)  # of this process, or for none of theirs
     return found
 

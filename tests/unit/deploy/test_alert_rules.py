@@ -10,6 +10,7 @@ import yaml
 
 from bentos.gateway.metrics import GatewayMetrics
 from bentos.recommender.metrics import Metrics
+from monitoring.watch.metrics import WatchMetrics
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -23,9 +24,10 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_a_rule_reads_metrics_that_are_there_and_names_a_runbook_that_is_there(rule):
     known = {"up"}
-    for metrics in (Metrics(), GatewayMetrics()):
+    for metrics in (Metrics(), GatewayMetrics(), WatchMetrics()):
         known |= {family.name for family in metrics.registry.collect()}
-    used = {name.removesuffix("_total") for name in re.findall(r"streamrec_\w+|\bup\b", rule["expr"])}
+    names = re.findall(r"streamrec_\w+|\bup\b", rule["expr"])
+    used = {re.sub(r"_(total|bucket|count)$", "", name) for name in names}
     assert used
     assert used <= known
     assert (ROOT / rule["annotations"]["runbook"]).is_file()

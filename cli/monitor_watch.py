@@ -1,0 +1,218 @@
+"""`streamrec monitor schema`, `alerts`, `retrain-check`: what the watch looks at, and what it does."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import Json, emit, err, errors_end_well, out, table
+from contracts.errors import NotFound
+from contracts.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from monitoring.retraining.decide import Ruling
+    from monitoring.watch.watch import Live
+    from registry.control.documents import Documents
+
+Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("schema")(schema)
+    app.command("alerts")(alerts)
+    app.command("retrain-check")(retrain_check)
+
+
+@errors_end_well
+def schema(
+    file: Annotated[Path | None, typer.Argument(help="A schema to check [default: the one that holds here].")] = None,
+    bento: Annotated[str, typer.Option(help="Of which Bento, by its name.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show the monitoring schema that holds, or check a file: what is watched, how often, who is told.
+
+    Example: `streamrec monitor schema .streamrec/monitoring/default.toml`
+    """
+    from monitoring.watch.schema import read_schema, schema_of
+
+    settings = load_settings({"home": home})
+    if file is not None and not file.is_file():
+        raise NotFound(f"{file} is not there")
+    found = read_schema(file) if file else schema_of(settings.home, bento)
+
+    def human() -> None:
+        rows = [
+            (r.signal, r.check, f"{r.every_minutes:g}", r.threshold, r.criticality, r.owner, Path(r.runbook).name)
+            for r in found.signals
+        ]
+        columns = ["signal", "check", "every (min)", "threshold", "criticality", "owner", "runbook"]
+        table(f"{found.name}@{found.version}", columns, rows)
+        asked = [
+            (r.name, r.kind, ", ".join(r.signals), r.least, f"{r.for_hours:g}", r.max_hours, r.action)
+            for r in found.retraining.rules
+        ]
+        table("retraining", ["rule", "kind", "signals", "least", "for (h)", "over (h)", "action"], asked)
+
+    emit(found.model_dump(mode="json"), as_json=as_json, human=human)
+
+
+@errors_end_well
+def alerts(
+    told: Annotated[bool, typer.Option("--told", help="Also what the channels were told, newest first.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What the watch knows: alerts that are pending or firing, signals that are not well, checks that crash.
+
+    Example: `streamrec monitor alerts --told`
+    """
+    from monitoring.alerts.channels.log import read_alerts
+    from monitoring.watch.state import DOCUMENT, state_from
+
+    settings = load_settings({"home": home})
+    state = state_from(documents(settings).read(DOCUMENT)[1])
+    open_ = [a for a in state.alerts.values() if a.phase != "quiet"]
+    document: dict[str, Any] = {
+        "alerts": [
+            {
+                "id": a.id,
+                "model": a.model,
+                "subject": a.subject,
+                "phase": a.phase,
+                "since_us": a.since_us,
+                "signals": [s.as_json() for s in a.breaches],
+            }
+            for a in open_
+        ],
+        "signals": [s.as_json() for s in sorted(state.signals, key=lambda s: (s.name, s.model))],
+        "checks": {key: {name: getattr(look, name) for name in look.__slots__} for key, look in state.looks.items()},
+        "waiting": len(state.outbox),
+        "told": list(reversed(read_alerts(settings.home)))[:50] if told else [],
+    }
+
+    def human() -> None:
+        rows = [(a.subject, a.model, a.phase, iso(a.since_us), ", ".join(s.name for s in a.breaches)) for a in open_]
+        table("alerts", ["about", "model", "phase", "since", "signals"], rows)
+        table(
+            "signals",
+            ["signal", "model", "verdict", "value", "threshold", "cause"],
+            [
+                (s.name, s.model, s.verdict, _figure(s.value), _figure(s.threshold), s.cause)
+                for s in sorted(state.signals, key=lambda s: (s.name, s.model))
+                if s.family != "run" or s.verdict != "ok"
+            ],
+        )
+        looks = [
+            (key.replace("|", " "), iso(look.at_us), f"{look.cpu_s:.2f}", f"{look.peak_mb:.0f}", look.problem)
+            for key, look in sorted(state.looks.items())
+        ]
+        table("checks", ["check", "last look", "CPU s", "peak MB", "problem"], looks)
+        for row in document["told"]:
+            out.print(f"{iso(row['at_us'])}  {row['kind']}  {row['criticality']}  {row['text']}", markup=False)
+
+    emit(document, as_json=as_json, human=human)
+
+
+@errors_end_well
+def retrain_check(
+    act: Annotated[bool, typer.Option("--act", help="On `yes`: train, build and start the release.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Learn from this data set [default: data export].")
+    ] = None,
+    forgive: Annotated[
+        bool, typer.Option("--forgive", help="Failed trainings were looked at: they count no more.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --act: print the plan and stop.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Whether the retraining policy asks for a training now, and why: yes, no or inconclusive.
+
+    Example: `streamrec monitor retrain-check --act`
+
+    The rules judge by the watch's last signals. Exit code 3 with --act when the answer is not `yes`.
+    """
+    from monitoring.retraining import act as acting
+    from monitoring.retraining import history
+    from monitoring.retraining.check import ask
+    from monitoring.watch.schema import schema_of
+
+    settings = load_settings({"home": home})
+    store = documents(settings)
+    forgiven = history.forgive(store) if forgive else 0
+    live = live_now(settings)
+    policy = schema_of(settings.home, live.champion).retraining
+    with err.status("asking the rules, and for data where one asks for a training"):
+        ruling, folder = ask(store, settings, policy, live, now_us=now_us(), cli=acting.command_line, data=data)
+    document: dict[str, Any] = {
+        **ruling.as_json(),
+        "champion": live.champion or None,
+        "data": str(folder) if folder else None,
+        "runs": history.runs_of(store)[-10:],
+        "forgiven": forgiven,
+        "run": None,
+    }
+    go = act and ruling.answer == "yes"
+    if go and not as_json:
+        err.print(f"plan: {ruling.action} on {folder}, then the gates", markup=False)
+    if go and not dry_run and folder is not None:
+        with err.status("training") as status:
+            document["run"] = acting.act(
+                store,
+                ruling,
+                policy,
+                settings.home,
+                folder,
+                cli=acting.command_line,
+                clock_us=now_us,
+                say=status.update,
+            )
+    emit(document, as_json=as_json, human=lambda: _show(ruling, document["run"]))
+    if act and not go:
+        raise typer.Exit(3)
+    if document["run"] and document["run"]["state"] == "failed":
+        raise typer.Exit(1)
+
+
+def documents(settings: Settings) -> "Documents":
+    """Of this home; an empty one where there is no control database, as asking does not make it."""
+    from registry.control.documents import MemoryDocuments, SqlDocuments
+    from registry.control.sql import control_store, exists
+
+    return SqlDocuments(control_store(settings)) if exists(settings) else MemoryDocuments()
+
+
+def live_now(settings: Settings) -> "Live":
+    from cli.watch import live_of
+    from monitoring.watch.watch import Live
+    from registry.control.sql import control_store, exists
+
+    return live_of(control_store(settings), settings) if exists(settings) else Live()
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def iso(moment: int | None) -> str:
+    return "" if moment is None else datetime.fromtimestamp(moment / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _show(ruling: "Ruling", run: dict[str, Any] | None) -> None:
+    out.print(f"[bold]{ruling.answer}[/bold]  {ruling.why}", soft_wrap=True)
+    if ruling.rules:
+        rows = [(rule.rule, rule.action, rule.answer, rule.why) for rule in ruling.rules]
+        table("rules", ["rule", "action", "says", "why"], rows)
+    if ruling.next_us:
+        out.print(f"not before {iso(ruling.next_us)}")
+    if run:
+        out.print(f"{run['id']} {run['state']} {run['problem']}", markup=False)
+        for name, step in run["steps"].items():
+            out.print(f"  {name}: {step}", markup=False)
