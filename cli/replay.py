@@ -1,6 +1,7 @@
 """`streamrec replay`."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,28 +99,35 @@ def _show(found: "Replay") -> None:
         table(f"slate of {found.other['bento']}", ("position", "item", "score"), items)
 
 
+NOT_TOLD = ("scores", "sources", "features")  # in `--json`; a table would drown in them
+
+
 def _words(part: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_short(value)}" for name, value in part.items() if value not in ([], {}))
+    return ", ".join(f"{name} {_short(name, value)}" for name, value in part.items() if _told(name, value))
 
 
-def _short(value: Any) -> str:
+def _told(name: str, value: Any) -> bool:
+    return name not in NOT_TOLD and value not in ([], {})
+
+
+def _short(name: str, value: Any) -> str:
     match value:
-        case list() if len(value) > 3 or any(isinstance(inner, dict | list) for inner in value):
-            return f"({len(value)})"
+        case list() if len(value) > 3:
+            return f"{len(value)}: {' '.join(map(str, value[:3]))} …"
         case list():
-            return " ".join(map(_short, value))
+            return " ".join(map(str, value))
         case dict():
-            return " ".join(f"{name}={_short(inner)}" for name, inner in value.items())
-        case float():
-            return f"{value:.4g}"
-        case str() if len(value) == 64:  # a digest
+            return " ".join(f"{key}={inner}" for key, inner in value.items())
+        case int() if name == "clock_us":
+            return datetime.fromtimestamp(value / 1e6, UTC).isoformat(timespec="milliseconds")
+        case str() if name == "digest":
             return value[:12]
     return str(value)
 
 
 def _mark(same: bool | None, differences: tuple[str, ...]) -> str:
     if same is None:
-        return "not logged"
+        return "–"
     return "yes" if same else "; ".join(("no", *differences))
 
 

@@ -1,8 +1,8 @@
 """What answers hung on and what changes: kept under `home/states`, so that a replay can have it as it was.
 
-    counts-<moment>.npz      item counts; written by whoever counts, the oldest go when the room is full
-    items-<hash>.npz         item features of a version of the online store, without vectors, which no stage reads
-    rules-<digest>.json      rules documents
+    counts-<moment>[-…].npz    item counts, or their difference to others; written by whoever counts
+    items-<hash>.npz           item features of a version of the online store, without vectors, which no stage reads
+    rules-<hash>.json          rules documents
 
 Nothing here names a user. Past states of the live catalogue are in its own file (bentos/catalogue/store.py).
 """
@@ -10,44 +10,93 @@ Nothing here names a user. Past states of the live catalogue are in its own file
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bentos.telemetry.item_counts import load_counts, save_counts
+from bentos.telemetry.counts_delta import delta, restored
+from bentos.telemetry.item_counts import load_counts, read_counts, save_counts
 from contracts.errors import Unreachable
 from contracts.rules import RulesDocument
 from features.item_counts import ItemCounts
 from features.online.base import ItemSnapshot
 
 FOLDER = "states"
+WHOLE_EVERY_US = 600_000_000
 SNAPSHOTS = 60  # item features that are kept: two months of nightly ones
 
 
 def keep_counts(home: Path, counts: ItemCounts, room: int) -> None:
-    """room: bytes for all of them. Counts of nothing are kept as well: an answer may name them.
+    """Whole every ten minutes, else as the difference to those that are laid down now, which `counts` will replace.
+
+    Counts of nothing are kept as well: an answer may name them. room: bytes for all; the oldest go, ten minutes at a
+    time, the newest stay.
 
     Raises:
         OSError: no room on the disk.
     """
     folder = home / FOLDER
-    save_counts(folder / f"counts-{counts.now_us}.npz", counts, np.savez_compressed)
-    kept = sorted(folder.glob("counts-*.npz"), key=lambda path: int(path.stem.partition("-")[2]), reverse=True)
+    base, root = _base(home, counts.now_us)
+    if base is None:
+        save_counts(folder / f"counts-{counts.now_us}.npz", counts, np.savez_compressed)
+    else:
+        _save(folder / f"counts-{counts.now_us}-{base.now_us}-{root}.npz", **delta(base, counts))
+    chains: dict[int, list[Path]] = {}
+    for moments, path in _kept(folder):
+        chains.setdefault(moments[-1], []).append(path)
     used = 0
-    for number, path in enumerate(kept):
-        used += path.stat().st_size
+    for number, moment in enumerate(sorted(chains, reverse=True)):
+        used += sum(path.stat().st_size for path in chains[moment])
         if number and used > room:
-            path.unlink(missing_ok=True)
+            for path in chains[moment]:
+                path.unlink(missing_ok=True)
 
 
 def kept_counts(home: Path, moment_us: int) -> ItemCounts | None:
     """None: they are gone, or were never kept.
 
     Raises:
-        Unreachable: the file cannot be read.
+        Unreachable: a file cannot be read.
     """
-    return load_counts(home / FOLDER / f"counts-{moment_us}.npz")
+    folder = home / FOLDER
+    found = next((kept for kept in _kept(folder) if kept[0][0] == moment_us), None)
+    if found is None:
+        return None
+    moments, path = found
+    if len(moments) == 1:
+        return load_counts(path)
+    base = kept_counts(home, moments[1])
+    if base is None:
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return restored(base, {name: file[name] for name in file.files})
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise Unreachable(f"{path} cannot be read: {error}", next_command=f"rm {path}") from error
+
+
+def _kept(folder: Path) -> Iterator[tuple[list[int], Path]]:
+    """Moments of each: its own, that of its base, that of the whole ones which its chain begins with."""
+    for path in folder.glob("counts-*.npz"):
+        yield [int(part) for part in path.stem.split("-")[1:]], path
+
+
+def _base(home: Path, now_us: int) -> tuple[ItemCounts | None, int]:
+    """What is laid down, where it is kept in a chain that is young; and the moment of the whole ones of that chain."""
+    try:
+        base = read_counts(home)
+    except Unreachable:
+        return None, 0
+    if base is None:
+        return None, 0
+    for moments, _ in _kept(home / FOLDER):
+        if moments[0] == base.now_us < now_us < moments[-1] + WHOLE_EVERY_US:
+            return base, moments[-1]
+    return None, 0
 
 
 def keep_snapshot(home: Path, snapshot: ItemSnapshot) -> None:
@@ -59,24 +108,18 @@ def keep_snapshot(home: Path, snapshot: ItemSnapshot) -> None:
     path = _snapshot_path(home, snapshot.version)
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns = {name: column for name, column in snapshot.columns.items() if column.ndim == 1}
     head = {
         "version": snapshot.version,
         "stamps_us": dict(snapshot.timestamps_us),
         "vectors": [name for name in snapshot.columns if name not in columns],
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        np.savez_compressed(
-            part,
-            head=np.array([json.dumps(head)]),
-            item_ids=np.frombuffer("\0".join(snapshot.item_ids).encode(), np.uint8),
-            **{f"column {name}": column for name, column in columns.items()},
-        )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    _save(
+        path,
+        head=np.array([json.dumps(head)]),
+        item_ids=np.frombuffer("\0".join(snapshot.item_ids).encode(), np.uint8),
+        **{f"column {name}": column for name, column in columns.items()},
+    )
     for old in sorted(path.parent.glob("items-*.npz"), key=lambda p: p.stat().st_mtime_ns)[:-SNAPSHOTS]:
         old.unlink(missing_ok=True)
 
@@ -123,6 +166,17 @@ def kept_rules(home: Path, digest: str) -> RulesDocument | None:
         return RulesDocument.model_validate_json(_rules_path(home, digest).read_text())
     except (OSError, ValueError):
         return None
+
+
+def _save(path: Path, **arrays: NDArray[Any]) -> None:
+    """In one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(part, **arrays)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _snapshot_path(home: Path, version: str) -> Path:
