@@ -1,6 +1,6 @@
 """`streamrec replay`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,6 @@ from contracts.errors import NotFound
 from contracts.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from monitoring.replay.rebuild import Rebuilder
     from monitoring.replay.replay import Replay
 
 
@@ -36,10 +35,12 @@ def replay(
     Example: `streamrec replay 01a2047b-0ac7-7fe7-8075-9155bb00a207`
     """
     settings = load_settings({"home": home})
+    from contracts.user_keys import UserKeys
     from monitoring.replay.record import logged
     from monitoring.replay.replay import Replayer
+    from monitoring.replay.users import who
 
-    replayer = Replayer(settings.home, lambda tag: _bundles(settings, tag), _who(settings))
+    replayer = Replayer(settings.home, lambda tag: _bundles(settings, tag), who(UserKeys.of(settings.user_keys)))
     try:
         found = replayer.replay(logged(settings.home, request_id), bento)
     finally:
@@ -47,21 +48,6 @@ def replay(
     emit(found.document(), as_json=as_json, human=lambda: _show(found))
     if found.verdict == "different":
         raise typer.Exit(1)
-
-
-def _who(settings: Settings) -> "Callable[[str, Rebuilder], str | None]":
-    """The user behind the id of a record: one that no model knows may stay hidden, as its name decides nothing."""
-    from contracts.user_keys import UserKeys
-
-    keys = UserKeys.of(settings.user_keys)
-
-    def who(logged_id: str, rebuilder: "Rebuilder") -> str | None:
-        key, _, rest = logged_id.partition(".")
-        if keys is None or not rest or key not in keys.ids:
-            return logged_id
-        return keys.known(rebuilder.users).get(logged_id, logged_id)
-
-    return who
 
 
 def _bundles(settings: Settings, tag: str) -> tuple[str, Mapping[Any, Path]]:

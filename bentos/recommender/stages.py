@@ -268,7 +268,7 @@ class Stages:
             trace=flight.trace,
             debug=debug,
             used=flight.used or user.used,
-            state=user.state,
+            state=flight.state or user.state,
             aim=flight.query.aim,
             items_from=flight.items_from,
             **for_context,

@@ -17,8 +17,10 @@ from bentos.telemetry.states import kept_counts
 from contracts.errors import NotFound
 from contracts.exposures import ContextRecord
 from contracts.live_items import ItemChange
+from contracts.user_keys import UserKeys, rotate
 from monitoring.replay.record import Logged, logged
 from monitoring.replay.replay import Replay, Replayer
+from monitoring.replay.users import who
 from tests.changing_service import Service, folders
 
 STEPS = ("put_items", "flag", "count", "materialise", "meet")
@@ -251,3 +253,31 @@ def test_all_candidates_are_compared_where_the_sample_has_them(service: Any) -> 
     told = replayed(here, changed(found, candidate_scores=scores))
     assert (told.verdict, told.exact) == ("same", True)
     assert told.why == "bit for bit, though source.graph is not as logged"
+
+
+def test_answers_of_hidden_users_replay_with_the_keys_and_are_inconclusive_without(
+    service: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    rotate(path, 0)
+    here = service(user_keys=path)
+
+    async def go() -> list[str]:
+        for step in STEPS:
+            await getattr(here, step)()
+        asked = [(await here.ask_at_random()).query.request_id for _ in range(20)]
+        rotate(path, 1)
+        here.runtime._contexts._hide = UserKeys(path).hide  # as a process has it a second later
+        return asked + [(await here.ask_at_random()).query.request_id for _ in range(20)]
+
+    requests = asyncio.run(go())
+    asyncio.run(here.close())
+    records = [logged(here.home, request) for request in requests]
+    assert {context(record).user_id[:3] for record in records} == {"k1.", "k2."}
+    with_keys = Replayer(here.home, lambda tag: (tag, folders(here.world)), who(UserKeys(path)))
+    assert {with_keys.replay(record).verdict for record in records} == {"same"}
+    without = Replayer(here.home, lambda tag: (tag, folders(here.world)), who(None))
+    told = [replay for replay in map(without.replay, records) if replay.how == "replayed"]
+    assert {(replay.verdict, replay.why) for replay in told} == {
+        ("inconclusive", "gone: the key that the user's id was hidden with is not here")
+    }
