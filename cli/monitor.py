@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import monitor_watch
+from cli import monitor_logs, monitor_watch
+from cli.monitor_logs import Home, Last, Since, Until, drift_of_logs
 from cli.output import Json, emit, err, errors_end_well, out, table
+from contracts.errors import UsageError
 from contracts.settings import load_settings
 
 if TYPE_CHECKING:
@@ -17,15 +19,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 monitor_watch.register(app)
+monitor_logs.register(app)
 
-Frame = Annotated[Path, typer.Option(metavar="PATH", help="A Parquet file, or a folder of them.")]
+Frame = Annotated[Path | None, typer.Option(metavar="PATH", help="A Parquet file, or a folder of them.")]
 
 
 @app.command()
 @errors_end_well
 def drift(
-    reference: Frame,
-    current: Frame,
+    reference: Frame = None,
+    current: Frame = None,
+    since: Since = None,
+    until: Until = None,
+    last: Last = None,
+    season: Annotated[
+        str | None, typer.Option(help="Of the logs: hour, weekday or year, whose past excuses what it had too.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(metavar="DIR", help="Of the logs: where a drift gets a page.")] = None,
     engine: Annotated[
         str | None, typer.Option(help="alibi or scipy [default: alibi where alibi-detect is installed]")
     ] = None,
@@ -38,12 +48,24 @@ def drift(
     vector_test: Annotated[str, typer.Option(help="mmd or lsdd")] = "mmd",
     seed: Annotated[int, typer.Option(help="Of samples and permutations.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help="Keep the JSON document here too.")] = None,
+    home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Compare a window with its reference: each column, embeddings, what was shown, and what came of it.
 
-    Example: `streamrec monitor drift --reference reference/rows.parquet --current window.parquet`
+    Without --reference and --current: the service's own log, each ranker against what its training saw.
+
+    Example: `streamrec monitor drift --reference reference/rows.parquet --current window.parquet`, or
+    `streamrec monitor drift --since 2026-11-24 --season weekday`
     """
+    if reference is None and current is None:
+        drift_of_logs(
+            home, since, until, last, season=season, pages=page, engine=engine, alpha=alpha, seed=seed,
+            target=target, as_json=as_json,
+        )  # fmt: skip
+        return
+    if reference is None or current is None:
+        raise UsageError("--reference and --current go together", next_command="streamrec monitor drift --help")
     from monitoring.drift.compare import compare
     from monitoring.drift.engines.choose import choose
     from monitoring.drift.frame import read_frame

@@ -78,6 +78,8 @@ class Bins:
             return ("unseen", "others")[code - 1] if code < 3 else self.words[code - 3]
         low = self.edges[code - 2] if code > 1 else -math.inf
         high = self.edges[code - 1] if code <= len(self.edges) else math.inf
+        if high == np.nextafter(low, np.inf):
+            return f"{low:.4g}"
         return f"{low:.4g} to {high:.4g}"
 
 

@@ -109,7 +109,7 @@ def judgement(
     season: pa.Table | None = None,
     no_season: str = "",
     further: Mapping[str, Result] | None = None,
-    outcomes: Outcomes = "not known",
+    outcomes: Outcomes | None = None,
     importance: Mapping[str, float] | None = None,
     slicings: Sequence[str] = (),
     seed: int = 0,
@@ -119,7 +119,8 @@ def judgement(
     Args:
         reference, current, season: one row a user; `timestamp` of the window's rows says since when.
         no_season: why there is none. further: results of other checks (embeddings, concept), corrected with the rest.
-        importance: column → importance. slicings: columns whose values are slices.
+        outcomes: default: as the checks `concept.…` of `further` say. importance: column → importance.
+        slicings: columns whose values are slices.
     """
     flat = judge(reference, current, features, engine=engine, seed=seed, alpha=alpha)
     flat = correct({**flat, **(further or {})}, alpha)
@@ -137,8 +138,13 @@ def judgement(
         one = Found(check, verdict, why, result, then, importance=weights.get(column_of(check)))
         found[check] = _caused(one, reference, current, sliced) if verdict in ("drift", "seasonal") else one
     drifted = {f.column: f.psi for f in found.values() if f.verdict == "drift" and f.psi is not None}
-    weigh = severity(drifted, weights, len(features), outcomes)
+    weigh = severity(drifted, weights, len(features), outcomes or _moved(flat))
     return Judgement(found, weigh, (reference.num_rows, current.num_rows))
+
+
+def _moved(flat: Mapping[str, Result]) -> Outcomes:
+    verdicts = {result.drift for check, result in flat.items() if check.startswith("concept.")}
+    return "moved" if "drift" in verdicts else "as before" if "none" in verdicts else "not known"
 
 
 def _caused(found: Found, reference: pa.Table, current: pa.Table, slices: "Slices") -> Found:

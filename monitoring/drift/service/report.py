@@ -35,6 +35,7 @@ class DriftReport:
     season: str = ""
     problems: tuple[str, ...] = ()
     run_id: str = ""
+    ranker: str = ""  # as exposures name it
     page: str = ""
     samples: tuple[pa.Table, pa.Table] | None = field(default=None, repr=False, compare=False)
 

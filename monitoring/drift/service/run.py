@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,26 +13,22 @@ from contracts.errors import StreamRecError
 from contracts.settings import Settings
 from features.frame import FEATURES
 from monitoring.drift.base import ALPHA, Engine, Result, inconclusive
-from monitoring.drift.correction import correct
 from monitoring.drift.engines.choose import choose
 from monitoring.drift.service.judgement import judgement
+from monitoring.drift.service.labelled import SLICINGS, LabelSource, first_served, own_labels
 from monitoring.drift.service.outcomes import Labelled, concept
 from monitoring.drift.service.report import DriftReport
 from monitoring.drift.service.season import SEASONS, SeasonName, past_windows
-from monitoring.drift.service.severity import Outcomes
 from monitoring.drift.service.thinned import one_per_user
 from monitoring.drift.service.vectors import embeddings, served_vectors
 from monitoring.drift.service.window import COLUMNS, Gathered, Served, gather
 from monitoring.frames.reference import Reference, load_reference
 from monitoring.reports.page import log_page, page_name, write_page
+from monitoring.reports.window import rankings
 from registry.artifacts import model_name
 
-SLICINGS = ("country", "device", "category")
-BASELINE_TIMES = 4  # windows before this one that clicks are compared with
+BASELINE_SHARE = 0.25  # of the window's length, that the baseline of clicks must have at least
 _STORED = re.compile(r"^v\d+-[0-9a-f]{8}$")
-
-# (since_us, until_us) → rows with `user_id`, `label` (null: not known yet), `score`, `position`, slice columns.
-LabelSource = Callable[[int, int, str], pa.Table]
 
 
 def drift_run(
@@ -53,7 +49,7 @@ def drift_run(
     `inconclusive` with the reason, and the rest goes on.
 
     Args:
-        season: against which past it is excused; None: only training. labels: None: concept is not judged.
+        season: against which past it is excused; None: only training. labels: default: of the home's own log.
         reference: of a served ranker; default: the registry's. pages: where a drift gets a page for people.
 
     Raises:
@@ -67,7 +63,7 @@ def drift_run(
         why = "; ".join(["no answer of the window was logged", *said[:1]])
         return [DriftReport("", (), *window, 0, 0, None, why=why, problems=said)]
     past, no_past = _past(settings.home, gathered, season, now_us, seed)
-    run = _Run(settings, since_us, until_us, tests, past, no_past, labels, seed, alpha)
+    run = _Run(settings, *window, tests, past, no_past, labels, seed, alpha)
     reports = []
     for parts in gathered.rankers:
         trained, why = _trained(parts[0], settings, reference)
@@ -83,6 +79,7 @@ def drift_run(
             season=SEASONS[season].words if season else "",
             problems=said,
             run_id=trained.run_id if trained else "",
+            ranker=parts[0].ranker,
         )
         if trained is not None:
             report = run.judge(report, parts, trained)
@@ -95,6 +92,7 @@ class _Run:
     settings: Settings
     since_us: int
     until_us: int
+    now_us: int
     tests: Engine
     past: pa.Table | None
     no_past: str
@@ -118,8 +116,8 @@ class _Run:
         except StreamRecError as error:
             return replace(report, why=error.message)
         current = mine.sample.table()
-        outcomes, notes = self._outcomes(mine.ranker)
         bento = mine.bentos.most_common(1)[0][0]
+        outcomes = self._outcomes(mine.ranker, bento)
         vectors = served_vectors(self.settings.home, bento)
         further = embeddings(reference, current, trained.embeddings, vectors, engine=self.tests, seed=self.seed)
         judged = judgement(
@@ -130,7 +128,6 @@ class _Run:
             season=self.past,
             no_season=self.no_past,
             further={**further, **{f"concept.{name}": result for name, result in outcomes.items()}},
-            outcomes=_moved(outcomes, self.alpha),
             importance=trained.importance,
             slicings=SLICINGS,
             seed=self.seed,
@@ -140,7 +137,6 @@ class _Run:
             report,
             judged=judged,
             concept=outcomes,
-            problems=(*report.problems, *notes),
             samples=(reference, current),
         )
 
@@ -152,25 +148,32 @@ class _Run:
             rows = rows.filter(pc.less_equal(rows["position"], deepest))
         return one_per_user(rows, tuple(rows.column_names), seed=self.seed)
 
-    def _outcomes(self, ranker: str) -> tuple[dict[str, Result], list[str]]:
-        """Clicks of the window against those of the windows before it, by this ranker."""
-        if self.labels is None:
-            return {}, []
-        before_us = self.since_us - BASELINE_TIMES * (self.until_us - self.since_us)
+    def _outcomes(self, ranker: str, bento: str) -> dict[str, Result]:
+        """Clicks of the window against those of the ranker's first window of that length: an anchor, so that what has
+        got worse does not become what it is measured against."""
         try:
-            before = self.labels(before_us, self.since_us, ranker)
-            now = self.labels(self.since_us, self.until_us, ranker)
+            labels = self.labels or own_labels(self.settings, bento, now_us=self.now_us)
+            first_us = first_served(self.settings.home, ranker, bento, self.until_us)
+            length = self.until_us - self.since_us
+            end_us = min((first_us or self.since_us) + length, self.since_us)
+            if first_us is None or end_us - first_us < BASELINE_SHARE * length:
+                why = "this ranker has not served before this window for long enough to be compared with itself"
+                return {"ctr": inconclusive("ratio over users", why, weighs=False)}
+            before, now = labels(first_us, end_us, ranker), labels(self.since_us, self.until_us, ranker)
         except (StreamRecError, OSError, pa.ArrowException) as error:
-            why = f"what people did cannot be read: {error}"
-            return {"ctr": inconclusive("ratio over users", why, weighs=False)}, [why]
-        return concept(Labelled.of(before, SLICINGS), Labelled.of(now, SLICINGS), alpha=self.alpha), []
+            why = f"what people did cannot be read: {getattr(error, 'message', error)}"
+            return {"ctr": inconclusive("ratio over users", why, weighs=False)}
+        found = concept(Labelled.of(before, SLICINGS), Labelled.of(now, SLICINGS), alpha=self.alpha)
+        # That labels are not yet known is no gap in what can be said of inputs.
+        return {n: replace(r, weighs=False) if r.drift == "inconclusive" else r for n, r in found.items()}
 
 
 def with_page(settings: Settings, report: DriftReport, folder: Path) -> DriftReport:
     """With its page written, and logged under the model's run. A page that cannot be written is a problem, no more."""
     page = folder / page_name(report)
     try:
-        write_page(page, report)
+        found, _ = rankings(settings, report, now_us=report.at_us)
+        write_page(page, report, found)
         report = replace(report, page=str(page))
         if report.run_id:
             log_page(settings, report.run_id, page)
@@ -186,11 +189,6 @@ def _trained(
         return (reference(served) if reference else _registered(served, settings)), ""
     except (StreamRecError, OSError) as error:
         return None, f"no reference: {getattr(error, 'message', error)}"
-
-
-def _moved(outcomes: Mapping[str, Result], alpha: float) -> Outcomes:
-    verdicts = {r.drift for r in correct(outcomes, alpha).values()}
-    return "moved" if "drift" in verdicts else "as before" if "none" in verdicts else "not known"
 
 
 def _past(

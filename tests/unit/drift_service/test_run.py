@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from benchmarks.watch_log import MINUTE_US, RANKER, Drift, World, write_log, write_reference
@@ -9,11 +11,13 @@ from bentos.telemetry.kinds import EXPOSURES
 from bentos.telemetry.roll import log_folder
 from contracts.errors import NotFound
 from contracts.settings import Settings
+from monitoring.drift.service.labelled import LabelSource
 from monitoring.drift.service.report import DriftReport
 from monitoring.drift.service.run import drift_run
 from monitoring.drift.service.season import DAY_US
 from monitoring.drift.service.window import gather, last_answers
 from monitoring.frames.reference import Reference, read_reference
+from monitoring.frames.serving import serving_frame
 from monitoring.signals import Signal
 
 SINCE_US = 1_760_000_000_000_000
@@ -161,3 +165,38 @@ def test_rows_of_other_features_are_left_out_and_the_rest_is_judged(tmp_path: Pa
     (report,) = run(tmp_path, reference)
     assert report.verdict == "drift"
     assert "400 shown items were served with other feature definitions" in report.problems[0]
+
+
+def clicks(home: Path, *, swapped_from_us: int) -> LabelSource:
+    """Labels as the scores say; of DE, from a moment on, of those that were scored least."""
+
+    def labels(since_us: int, until_us: int, ranker: str) -> pa.Table:
+        shown = serving_frame(home, since_us, until_us)
+        score = np.asarray(shown["score"], float)
+        swapped = (np.asarray(shown["country"]) == "DE") & (since_us >= swapped_from_us)
+        p = np.where(swapped, np.quantile(score, 0.9) - score, score).clip(0, 1)
+        label = np.random.default_rng(since_us % 1_000).random(len(score)) < p
+        return shown.append_column("label", pa.array(label.astype(float)))
+
+    return labels
+
+
+def test_preferences_of_one_segment_that_swap_are_found_while_inputs_are_as_before(
+    tmp_path: Path, reference: Reference
+):
+    log(tmp_path, requests=4_000, drift=Drift())
+    log(tmp_path, requests=4_000, back_us=2 * 60 * MINUTE_US, seed=2)
+    (same,) = run(tmp_path, reference, labels=clicks(tmp_path, swapped_from_us=UNTIL_US))
+    assert (same.verdict, named(same.signals())["drift.concept"]) == ("none", "ok")
+    (report,) = run(tmp_path, reference, labels=clicks(tmp_path, swapped_from_us=SINCE_US))
+    said = named(report.signals())
+    assert (said["drift.input"], said["drift.concept"], said["drift.severity"]) == ("ok", "breach", "breach")
+    assert report.judged is not None
+    assert report.judged.severity.outcomes == "moved"
+
+
+def test_a_ranker_that_has_not_served_before_has_nothing_to_compare_clicks_with(tmp_path: Path, reference: Reference):
+    (report,) = run(log(tmp_path), reference, labels=clicks(tmp_path, swapped_from_us=SINCE_US))
+    concept = next(s for s in report.signals() if s.name == "drift.concept")
+    assert concept.verdict == "inconclusive"
+    assert "has not served before this window" in concept.cause

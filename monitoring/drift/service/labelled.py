@@ -1,0 +1,77 @@
+"""Rows of the home's own log with their labels, for what is judged on what people did."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bentos.telemetry.kinds import EXPOSURES
+from contracts.dataset import DatasetConfig
+from contracts.errors import NotFound, StreamRecError
+from contracts.settings import Settings
+from features.labels import LabelRule
+from monitoring.frames.log_files import LogFiles
+from monitoring.labels.joined import Joined
+from registry.artifacts import open_bundle
+from registry.bento_store import stored_bento
+
+SLICINGS = ("country", "device", "category")
+COLUMNS = ("request_id", "user_id", "item_id", "position", "score", "label", "ranking", *SLICINGS)
+
+# (since_us, until_us, ranker; "" of all) → rows of COLUMNS; `label` is null where it is not known yet.
+LabelSource = Callable[[int, int, str], pa.Table]
+
+
+def own_labels(settings: Settings, bento: str | None, *, now_us: int) -> LabelSource:
+    """
+    Raises:
+        NotFound: there is no such Bento, or its training did not keep what it learned as a positive.
+    """
+    rule = _rule(bento, settings.home)
+
+    def labels(since_us: int, until_us: int, ranker: str) -> pa.Table:
+        joined = Joined.open(settings.home, rule, since_us, until_us, now_us=now_us, event_log=settings.event_log)
+        tables = []
+        for batch in joined.batches():
+            mine = batch.select(list(COLUMNS))
+            tables.append(mine.filter(pc.equal(mine["ranking"], ranker)) if ranker else mine)
+        return pa.concat_tables(tables) if tables else EMPTY
+
+    return labels
+
+
+EMPTY = pa.schema(
+    [
+        *((name, pa.string()) for name in ("request_id", "user_id", "item_id", "ranking", *SLICINGS)),
+        ("position", pa.int32()),
+        ("score", pa.float32()),
+        ("label", pa.float64()),
+    ]
+).empty_table()
+
+
+def first_served(home: Path, ranker: str, bento: str, until_us: int) -> int | None:
+    """When the ranker first answered, as far as the log goes back; None: not before `until_us`."""
+    try:
+        since_us: int | None = int(stored_bento(bento or None, home).created.timestamp() * 1e6)
+    except StreamRecError:
+        since_us = None
+    log = LogFiles.open(home, EXPOSURES, ("timestamp_us", "outcome", "versions"), since_us, until_us)
+    for table in log.tables():
+        mine = pc.equal(pc.struct_field(table["versions"].combine_chunks(), "ranking"), ranker)
+        first = pc.min(table.filter(pc.and_(mine, pc.equal(table["outcome"], "ok")))["timestamp_us"]).as_py()
+        if first is not None:
+            return int(first)
+    return None
+
+
+def _rule(bento: str | None, home: Path) -> LabelRule:
+    bundle = open_bundle(stored_bento(bento or None, home).models["retrieval"][1], "retrieval")
+    meaning = bundle.manifest.params.get("meaning")
+    if not meaning or not meaning.get("positives"):
+        raise NotFound(
+            f"{bento or 'the Bento'} does not say what it learned as a positive",
+            next_command="streamrec train --data DIR",
+        )
+    return LabelRule.of(DatasetConfig.model_validate({"name": "bundle", **meaning}))
