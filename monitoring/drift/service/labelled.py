@@ -7,13 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bentos.telemetry.kinds import EXPOSURES
-from contracts.dataset import DatasetConfig
-from contracts.errors import NotFound, StreamRecError
+from contracts.errors import StreamRecError
 from contracts.settings import Settings
-from features.labels import LabelRule
+from contracts.user_keys import UserKeys
 from monitoring.frames.log_files import LogFiles
 from monitoring.labels.joined import Joined
-from registry.artifacts import open_bundle
+from monitoring.labels.meaning import rule_of_bento
 from registry.bento_store import stored_bento
 
 SLICINGS = ("country", "device", "category")
@@ -26,12 +25,16 @@ LabelSource = Callable[[int, int, str], pa.Table]
 def own_labels(settings: Settings, bento: str | None, *, now_us: int) -> LabelSource:
     """
     Raises:
-        NotFound: there is no such Bento, or its training did not keep what it learned as a positive.
+        NotFound: there is no such Bento. DataError: its training did not keep what it learned as a positive.
     """
-    rule = _rule(bento, settings.home)
+    rule = rule_of_bento(bento or None, settings.home)
+    keys = UserKeys.of(settings.user_keys)
+    hidden = keys.hide if keys else str
 
     def labels(since_us: int, until_us: int, ranker: str) -> pa.Table:
-        joined = Joined.open(settings.home, rule, since_us, until_us, now_us=now_us, event_log=settings.event_log)
+        joined = Joined.open(
+            settings.home, rule, since_us, until_us, now_us=now_us, event_log=settings.event_log, hidden=hidden
+        )
         tables = []
         for batch in joined.batches():
             mine = batch.select(list(COLUMNS))
@@ -64,14 +67,3 @@ def first_served(home: Path, ranker: str, bento: str, until_us: int) -> int | No
         if first is not None:
             return int(first)
     return None
-
-
-def _rule(bento: str | None, home: Path) -> LabelRule:
-    bundle = open_bundle(stored_bento(bento or None, home).models["retrieval"][1], "retrieval")
-    meaning = bundle.manifest.params.get("meaning")
-    if not meaning or not meaning.get("positives"):
-        raise NotFound(
-            f"{bento or 'the Bento'} does not say what it learned as a positive",
-            next_command="streamrec train --data DIR",
-        )
-    return LabelRule.of(DatasetConfig.model_validate({"name": "bundle", **meaning}))

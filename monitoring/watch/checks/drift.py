@@ -11,6 +11,12 @@ def check(asked: Asked) -> list[Signal]:
     windows = asked.schema.windows
     since_us = asked.now_us - int(windows.drift_hours * HOUR_US)
     reports = drift_run(
-        asked.settings, since_us, asked.now_us, now_us=asked.now_us, season=windows.season, seed=windows.seed
+        asked.settings,
+        since_us,
+        asked.now_us,
+        now_us=asked.now_us,
+        season=windows.season,
+        pages=asked.settings.home / "reports",
+        seed=windows.seed,
     )
     return [signal for report in reports for signal in report.signals()]
