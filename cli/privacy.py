@@ -62,14 +62,12 @@ def register(app: typer.Typer) -> None:
 
         Example: `streamrec monitor retain --dry-run`
         """
-        from monitoring.privacy.forget import settled
-        from monitoring.privacy.retain import retain as remove_old
+        from monitoring.privacy.upkeep import keep_up
 
         settings = load_settings({"home": home})
         with err.status("removing what is past its time"):
-            done = remove_old(settings, _now_us(), dry_run=dry_run)
-            waiting = 0 if dry_run else settled(settings.home, _now_us())
-        document = {"days": done.partitions, "events": done.events, "erasures_under_way": waiting, "dry_run": dry_run}
+            done, under_way = keep_up(settings, _now_us(), dry_run=dry_run)
+        document = {"days": done.partitions, "events": done.events, "erasures_under_way": under_way, "dry_run": dry_run}
         rows = [(f"days of {name}", n) for name, n in done.partitions.items()] + [("events", done.events)]
         emit(
             document,
@@ -136,14 +134,13 @@ def _labels(
     metrics = read_policy(policy, settings.home)[0].metrics if policy else ()
     rows, counts = None, {}
     if data:
-        hidden = UserKeys.of(settings.user_keys)
         joined = Joined.open(
             settings.home,
             learned,
             moment_us(since, "--since"),
             now_us=_now_us(),
             event_log=settings.event_log,
-            hidden=hidden.hide if hidden else str,
+            keys=UserKeys.of(settings.user_keys),
         )
         with err.status("joining events to what was shown"):
             online = joined.table(["request_id", "item_id", "label"])

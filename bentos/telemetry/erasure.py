@@ -20,10 +20,13 @@ IDS = ("user_id", "unit")
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """ids: all that the user was called in a log. Records up to `asked_us` go; what comes later is a new beginning."""
+    """ids: all that the user was called in a log. Records up to `asked_us` go; what comes later is a new beginning.
+    events_gone: the event log and the online store are done; until then the erasure is not at its end, though nothing
+    may be left in the logs of answers."""
 
     ids: list[str]
     asked_us: int
+    events_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,12 @@ def pending(home: Path) -> Erasures:
         return Erasures()
 
 
-def ask(home: Path, ids: Collection[str], asked_us: int) -> None:
+def ask(home: Path, ids: Collection[str], asked_us: int, *, events_gone: bool = False) -> Erasure:
     """Before anything is removed, so that a killed process has at least said what was to be."""
     found = [one for one in pending(home).pending if set(one.ids) != set(ids)]
-    _write(home, [*found, Erasure(sorted(ids), asked_us)])
+    erasure = Erasure(sorted(ids), asked_us, events_gone)
+    _write(home, [*found, erasure])
+    return erasure
 
 
 def settle(home: Path, done: Iterable[Erasure]) -> None:

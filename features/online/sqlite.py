@@ -142,7 +142,7 @@ class SqliteStore:
     def forget_user(self, user_id: str) -> int:
         gone = 0
         for file, names in ((ONLINE_DB, ("users", "lists")), (EVENTS_DB, ("user_last",))):
-            with self._writing(file) as db:
+            with self._writing(file, erase=True) as db:
                 for name in names:
                     gone += db.execute(f"DELETE FROM {name} WHERE user_id = ?", (user_id,)).rowcount  # noqa: S608
         return gone
@@ -215,8 +215,9 @@ class SqliteStore:
         self._statement = " UNION ALL ".join(parts[a] for a in self._attached)
 
     @contextmanager
-    def _writing(self, file: str) -> Iterator[sqlite3.Connection]:
-        """A transaction that takes the write lock at once, on a connection of its own."""
+    def _writing(self, file: str, *, erase: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction that takes the write lock at once, on a connection of its own. erase: what is deleted is
+        overwritten, and not left in free pages of the file or, unless a reader holds it, in the `-wal` beside it."""
         try:
             self._home.mkdir(parents=True, exist_ok=True)
             make_private(self._home / file)
@@ -226,6 +227,8 @@ class SqliteStore:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # all of this can be computed again; events are the consumer's
+            if erase:
+                db.execute("PRAGMA secure_delete = ON")
             db.execute("BEGIN IMMEDIATE")
             if file == EVENTS_DB:
                 create_streaming_tables(db)
@@ -234,6 +237,8 @@ class SqliteStore:
                     db.execute(statement)
             yield db
             db.execute("COMMIT")
+            if erase:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise self._away(error) from error
         finally:

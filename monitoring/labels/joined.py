@@ -8,7 +8,7 @@ would make every young window look better than it is.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bentos.telemetry.event_log import read_events
+from contracts.user_keys import UserKeys
 from features.labels import LabelRule
 from monitoring.frames.serving import Window
 
@@ -42,7 +43,7 @@ class Joined:
     now_us: int
     late_h: float
     acts: pa.Table
-    hidden: Callable[[str], str]
+    keys: UserKeys | None = None
     rows: int = 0
     mature: int = 0
     positive: int = 0
@@ -59,9 +60,12 @@ class Joined:
         now_us: int,
         late_h: float = LATE_H,
         event_log: str = "sqlite",
-        hidden: Callable[[str], str] = str,
+        keys: UserKeys | None = None,
     ) -> "Joined":
-        """Answers with `since_us` ≤ timestamp < `until_us`. hidden: a user's id as the exposures have it.
+        """Answers with `since_us` ≤ timestamp < `until_us`.
+
+        keys: that hide users in the exposures. An event is of a user under whichever key the answer was logged, so a
+        window may lie across a rotation, and across the moment from which on users were hidden at all.
 
         Raises:
             Unreachable: the event log is away.
@@ -72,7 +76,7 @@ class Joined:
         ).select(list(_EVENTS))
         place = rule.places(events["event"], events["value"])
         acts = events.append_column("rule", pa.array(place)).filter(pa.array(place >= 0)).sort_by("timestamp_us")
-        return cls(rule, Window.open(home, since_us, until_us), now_us, late_h, acts, hidden).counted()
+        return cls(rule, Window.open(home, since_us, until_us), now_us, late_h, acts, keys).counted()
 
     def counted(self) -> "Joined":
         """Events that name no answer are told apart at once; the others wait for theirs."""
@@ -148,7 +152,11 @@ class Joined:
         distinct = pc.dictionary_encode(acts["user_id"]).combine_chunks() if acts.num_rows else None
         if distinct is None:
             return np.zeros(0, bool)
-        as_logged = pa.array([self.hidden(user) for user in distinct.dictionary.to_pylist()], pa.string())
-        theirs = as_logged.take(distinct.indices)
-        same = pc.equal(theirs, shown["user_id"].combine_chunks().take(pa.array(row, mask=row < 0)))
-        return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), bool)
+        logged = shown["user_id"].combine_chunks().take(pa.array(row, mask=row < 0))
+        users = distinct.dictionary.to_pylist()
+        called = zip(*(self.keys.every(user) for user in users), strict=True) if self.keys else [users]
+        same = np.zeros(len(row), bool)
+        for names in called:
+            found = pc.equal(pa.array(names, pa.string()).take(distinct.indices), logged)
+            same |= np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), bool)
+        return same

@@ -93,13 +93,18 @@ def _of_metric(learned: LabelRule, metric: Metric) -> list[str]:
     found = [positive for positive in learned.positives if positive.event == event]
     if not found:
         return [f"metric {metric.name} counts `{event}`, which the model did not learn as a positive"]
-    window = found[0].attribution_h
-    if metric.attribution_hours != window:
-        return [
+    said = []
+    if all(positive.min_value is not None for positive in found):
+        least = min(positive.min_value or 0.0 for positive in found)
+        said.append(f"metric {metric.name} counts every `{event}`, the label only those of at least {least:g}")
+    windows = {positive.attribution_h for positive in found}
+    if windows != {metric.attribution_hours}:
+        hours = " or ".join(f"{window:g}" for window in sorted(windows))
+        said.append(
             f"metric {metric.name} counts `{event}` for {metric.attribution_hours:g} h after an answer, "
-            f"the label for {window:g} h"
-        ]
-    return []
+            f"the label for {hours} h"
+        )
+    return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,9 @@ that they made, then the logs of answers. Models and snapshots are not changed; 
 """
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,14 +18,11 @@ from bentos.telemetry.event_log import forget_events
 from bentos.telemetry.kinds import KINDS, LogKind
 from bentos.telemetry.roll import CORRUPT, log_folder, parquet_files, roll, roll_lock, write_parquet
 from bentos.telemetry.segments import read_payloads
-from contracts.dataset import INTERACTIONS, USERS
 from contracts.errors import Unreachable
-from contracts.ids import IdIndex
 from contracts.settings import Settings
 from contracts.user_keys import UserKeys
 from features.online.open import open_store
-from registry.bento_store import bentos
-from registry.lineage import SNAPSHOTS
+from monitoring.privacy.elsewhere import kept_elsewhere
 
 # A record may wait that long for a full disk, in the memory of the process that made it.
 WAITING_US = 60_000_000
@@ -59,8 +54,7 @@ def forget(settings: Settings, user_id: str, now_us: int, *, dry_run: bool = Fal
     ids = keys.every(user_id) if keys else [user_id]
     home = settings.home
     found = Forgotten(len(ids))
-    if not dry_run:
-        ask(home, ids, now_us)
+    erasure = Erasure(sorted(ids), now_us) if dry_run else ask(home, ids, now_us)
     found.removed["events"] = forget_events(home, user_id, event_log=settings.event_log, dry_run=dry_run)
     if not dry_run:
         store = open_store(settings)
@@ -68,26 +62,27 @@ def forget(settings: Settings, user_id: str, now_us: int, *, dry_run: bool = Fal
             found.removed["online features, sessions and lists"] = store.forget_user(user_id)
         finally:
             store.close()
+        erasure = ask(home, ids, now_us, events_gone=True)
     for kind in KINDS:
-        found.removed[kind.name] = _log(home, kind, Erasure(sorted(ids), now_us), dry_run=dry_run)
-    found.waiting = still_written(home, Erasure(sorted(ids), now_us))
+        found.removed[kind.name] = _log(home, kind, erasure, dry_run=dry_run)
+    found.waiting = still_written(home, erasure)
     found.stays = kept_elsewhere(home, user_id)
     return found
 
 
 def settled(home: Path, now_us: int) -> int:
-    """Rolls, and ends the erasures that nothing is left to do for; how many are under way."""
+    """Rolls, and ends the erasures that nothing is left to do for; how many are under way. One that was killed before
+    the events were gone stays until `forget` is called again: what the user is called is known to its caller alone."""
     waiting = pending(home).pending
     if not waiting:
         return 0
     roll(home)
-    done = [
-        one
-        for one in waiting
-        if now_us - one.asked_us > WAITING_US
-        and not still_written(home, one)
-        and not sum(_log(home, kind, one, dry_run=False) for kind in KINDS)
-    ]
+    done = []
+    for one in waiting:
+        gone = sum(_log(home, kind, one, dry_run=False) for kind in KINDS)
+        over = one.events_gone and now_us - one.asked_us > WAITING_US
+        if over and not gone and not still_written(home, one):
+            done.append(one)
     settle(home, done)
     return len(waiting) - len(done)
 
@@ -145,43 +140,3 @@ def _file(path: Path, kind: LogKind, one: Erasure, *, dry_run: bool) -> int:
         else:
             path.unlink()
     return n
-
-
-def kept_elsewhere(home: Path, user_id: str) -> list[str]:
-    """What holds the user and cannot be taken out of without making it anew."""
-    said = []
-    with closing(duckdb.connect()) as db:
-        said += [
-            f"data snapshot {folder.name[:12]}: remove {folder} once models of a later export have replaced its own"
-            for folder in sorted((home / SNAPSHOTS).glob("*/"))
-            if any(_holds(db, folder, name, user_id) for name in (INTERACTIONS, USERS))
-        ]
-    named = []
-    for bento in bentos(home):
-        _, retrieval = bento.models.get("retrieval", ("", Path()))
-        if _of_bundle(retrieval, user_id):
-            named.append(bento.tag)
-    if named:
-        said.append(
-            f"models of {', '.join(named)}: a vector of the user; `data export`, `train` and `build` make them without"
-        )
-    said.append("memory of running workers and gateways: at most the last slate of the user, until they are restarted")
-    said.append("backups, and exports that were made before: not known here")
-    return said
-
-
-def _holds(db: duckdb.DuckDBPyConnection, folder: Path, name: str, user_id: str) -> bool:
-    path = folder / name
-    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    if not files:
-        return False
-    query = "SELECT 1 FROM read_parquet($files) WHERE user_id = $user LIMIT 1"
-    return bool(db.execute(query, {"files": [str(f) for f in files], "user": user_id}).fetchall())
-
-
-def _of_bundle(folder: Path, user_id: str) -> bool:
-    """Whether a retrieval bundle names the user."""
-    try:
-        return IdIndex.open(folder, "user").lookup(user_id) >= 0
-    except (OSError, ValueError):
-        return False  # a bundle that cannot be read serves nobody

@@ -10,6 +10,7 @@ import pytest
 from bentos.telemetry.attempts import AttemptLog
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.exposures import ExposureLog
+from bentos.telemetry.record_log import Hide
 from bentos.telemetry.roll import roll
 from bentos.telemetry.segments import segments
 from contracts.attempts import Attempt
@@ -18,6 +19,7 @@ from contracts.exposures import Exposure
 from contracts.measurements import Snapshot
 from contracts.routing import Target
 from contracts.settings import Settings
+from contracts.user_keys import UserKeys, rotate
 from monitoring.evidence.source import Evidence, evidence_source, experiment_evidence
 from registry.releases.policy import Metric, Policy, Step
 from registry.releases.values import PolicyText, Release
@@ -51,8 +53,10 @@ class Home:
     path: Path
     writers: list[ExposureLog | AttemptLog] = field(default_factory=list)
 
-    def write(self, exposures: list[Exposure], attempts: list[Attempt], events: list[Event]) -> None:
-        shown, made = ExposureLog(self.path), AttemptLog(self.path)
+    def write(
+        self, exposures: list[Exposure], attempts: list[Attempt], events: list[Event], *, hide: Hide | None = None
+    ) -> None:
+        shown, made = ExposureLog(self.path, hide=hide), AttemptLog(self.path, hide=hide)
         self.writers += [shown, made]
         for e in exposures:
             shown.append(e)
@@ -125,6 +129,24 @@ def test_figures_are_those_of_the_records(home: Home, world: World) -> None:
     assert found.srm_p > 0.01
     per_unit = [e for e in world.exposures if e.assigned == "candidate"]
     assert found.metrics["asked"].value == pytest.approx(len(per_unit) / len({e.unit for e in per_unit}))
+
+
+def test_figures_are_the_same_where_users_are_hidden(home: Home, world: World, tmp_path: Path) -> None:
+    keys = tmp_path / "users.json"
+    rotate(keys, 0)
+    rotate(keys, BEGIN_US - 1)  # the key of the release's beginning
+    home.write(world.exposures, world.attempts, world.events, hide=UserKeys(keys).hide)
+    plain = Home(tmp_path / "plain")
+    plain.write(world.exposures, world.attempts, world.events)
+    hidden = evidence_source(Settings(home=home.path, user_keys=keys))(release(), world.now_us)
+    expected = whole(plain, world.now_us)
+    plain.end_writers()
+    assert hidden.arms == expected.arms
+    for name, measured in expected.metrics.items():
+        found = hidden.metrics[name]
+        assert (found.n, found.value, found.control) == pytest.approx((measured.n, measured.value, measured.control))
+    unkeyed = whole(home, world.now_us).metrics  # without the keys, events that name no request find nobody
+    assert (unkeyed["orders"].value or 0) < (expected.metrics["orders"].value or 0)
 
 
 def test_one_that_follows_says_what_one_that_starts_anew_says(home: Home, world: World) -> None:

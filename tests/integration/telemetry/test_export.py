@@ -22,6 +22,7 @@ from contracts.errors import DataError, NotFound
 from contracts.events import Event
 from contracts.exposures import ContextRecord, Exposure, Versions
 from contracts.live_items import ItemChange, ItemFacts
+from contracts.user_keys import UserKeys, rotate
 from training.data import export as exporting
 from training.data.contract import validate_folder
 from training.data.export import config_toml, export
@@ -127,6 +128,24 @@ def test_slates_become_impressions_and_a_click_gets_its_position_from_its_slate(
     assert not report.rejected
     config = DatasetConfig.read(out)
     assert (config.clock, config.impression_event) == ("wall", "impression")
+
+
+def test_hidden_users_are_named_again_where_the_keys_and_an_event_or_the_data_set_know_them(
+    home: Path, world: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "users.json"
+    for number, user in enumerate(("u1", "u2", "stranger")):  # two of them under keys that are no longer used
+        rotate(path, number)
+        writer = ExposureLog(home, hide=UserKeys(path).hide)
+        writer.append(shown(home, f"r{number}", ["i3", "i1"], user=user))
+        writer.close()
+    log(home, events=[clicked("e1", "i1", "r0")])
+    keys = UserKeys(path)
+    assert export(home, tmp_path / "out", items_from=world, base=world, keys=keys).impressions == 6
+    found = {(r["request_id"], r["user_id"]) for r in rows(tmp_path / "out") if r["request_id"]}
+    assert found == {("r0", "u1"), ("r1", "u2"), ("r2", keys.hide("stranger"))}
+    clicks = [r for r in rows(tmp_path / "out") if r["event"] == "click"]
+    assert [(r["user_id"], r["position"]) for r in clicks] == [("u1", 2)]
 
 
 def test_an_export_is_a_data_set_that_training_takes(home: Path, world: Path, tmp_path: Path) -> None:

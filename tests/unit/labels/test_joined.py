@@ -7,6 +7,7 @@ from bentos.telemetry.exposures import ExposureLog
 from contracts.dataset import Positive
 from contracts.events import Event
 from contracts.exposures import Exposure, Versions
+from contracts.user_keys import UserKeys, rotate
 from features.labels import LabelRule
 from monitoring.labels.joined import HOUR_US, Joined
 
@@ -97,10 +98,24 @@ def test_an_event_that_came_late_is_counted_at_its_own_time(home):
     assert [row["label"] for row in table.to_pylist() if row["item_id"] == "i3"] == [1.0]
 
 
-def test_users_that_the_exposures_hide_are_matched_by_the_same_hiding(home):
-    joined = Joined.open(home, RULE, now_us=GROWN_US, hidden=lambda user: f"hidden-{user}")
-    assert joined.table()["label"].to_pylist() == [0.0] * 5
-    assert joined.events["another_user"] == 6
+def test_users_hidden_under_two_keys_are_joined_under_each(tmp_path):
+    path = tmp_path / "users.json"
+    store = EventStore(tmp_path)
+    for request, more in ((0, {}), (1, {"keys": 1}), (2, {"keys": 2})):  # by name, under the first key, the second
+        if more:
+            rotate(path, request)
+        log = ExposureLog(tmp_path, hide=UserKeys(path).hide if more else None)
+        log.append(shown(request, "u1", "i1"))
+        log.append(shown(10 + request, "u2", "i1"))
+        log.close()
+        acts = [act(f"a{request}", "u1", "i1", "click", 1.0, f"r{request}")]
+        acts += [act(f"b{request}", "u1", "i1", "click", 1.0, f"r{10 + request}")]
+        store.append([acts])
+    store.close()
+    joined = Joined.open(tmp_path, RULE, now_us=GROWN_US, keys=UserKeys(path))
+    assert (joined.table()["label"].to_pylist().count(1.0), joined.events["another_user"]) == (3, 3)
+    unkeyed = Joined.open(tmp_path, RULE, now_us=GROWN_US)
+    assert (sum(unkeyed.table()["label"].to_pylist()), unkeyed.events["another_user"]) == (1.0, 5)
 
 
 def test_nothing_shown_is_an_empty_table(tmp_path):

@@ -61,6 +61,13 @@ def test_a_metric_of_another_event_or_window_is_named():
     )
 
 
+def test_a_metric_that_counts_below_the_labels_threshold_is_named():
+    learned = LabelRule((Positive(event="rating", min_value=4.0),))
+    found = compare(learned, metrics=[a_metric("liked", kind="event_rate", event="rating")])
+    assert found.verdict == "breach"
+    assert found.mismatches == ("metric liked counts every `rating`, the label only those of at least 4",)
+
+
 def test_nothing_to_compare_with_is_inconclusive():
     found = compare(LEARNED)
     assert found.verdict == "inconclusive"

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bentos.telemetry.attempts import read_attempts
@@ -13,10 +15,14 @@ from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.exposures import ExposureLog, read_exposures
 from bentos.telemetry.roll import roll
 from contracts.events import Event
+from contracts.ids import IdIndex
 from contracts.settings import Settings
 from contracts.user_keys import UserKeys, rotate
+from features.online.base import PrecomputedList
 from features.online.sqlite import SqliteStore
+from monitoring.privacy.elsewhere import kept_elsewhere
 from monitoring.privacy.forget import forget, settled
+from monitoring.privacy.upkeep import keep_up
 from tests.serving_processes import wait_until
 from tests.unit.telemetry.conftest import START_US, context_record, exposure
 
@@ -104,8 +110,54 @@ def test_a_killed_run_is_ended_by_the_same_call(home, monkeypatch):
             forget(home.settings, "u1", LATER_US)
     assert len(pending(home.settings.home).pending) == 1
     forget(home.settings, "u1", LATER_US)
-    assert len(pending(home.settings.home).pending) == 1
+    assert [one.events_gone for one in pending(home.settings.home).pending] == [True]
     assert read_contexts(home.settings.home).num_rows == 0
+
+
+def test_one_killed_before_the_events_were_gone_is_not_ended_by_others(home, monkeypatch):
+    def killed(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monitoring.privacy.forget.forget_events", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget(home.settings, "u1", LATER_US)
+    home.log.close()
+    _, under_way = keep_up(home.settings, LATER_US + 10**9)
+    assert under_way == 1
+    assert home.users() == {"exposures": {"u2"}, "contexts": set(), "events": {"u1", "u2"}}
+    forget(home.settings, "u1", LATER_US)
+    assert keep_up(home.settings, LATER_US + 10**9)[1] == 0
+    assert home.users()["events"] == {"u2"}
+
+
+def test_no_byte_of_the_user_is_left_in_the_files_of_events_and_lists(tmp_path):
+    home = Settings(home=tmp_path)
+    name = "a-name-to-be-found"
+    store = EventStore(tmp_path)
+    store.append([[Event("e1", name, "i1", "click", START_US, START_US), Event("e2", "u2", "i1", "click", 5, 5)]])
+    store.close()
+    online = SqliteStore(tmp_path)
+    made = PrecomputedList(("i1",), (0.5,), "s", "streamrec:a", START_US, "")
+    online.publish_lists("s", {name: made, "u2": made})
+    online.close()
+    databases = lambda: [p for p in tmp_path.glob("*.db*") if name.encode() in p.read_bytes()]  # noqa: E731
+    assert databases()
+    assert forget(home, name, LATER_US).removed["online features, sessions and lists"] == 2
+    assert databases() == []
+
+
+def test_what_is_not_changed_is_named_where_it_holds_the_user(tmp_path):
+    snapshot, run = tmp_path / "snapshots" / "abc", tmp_path / "mlartifacts" / "streamrec" / "run1" / "artifacts"
+    for folder, file in ((snapshot, "interactions.parquet"), (run / "reference", "rows.parquet")):
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"user_id": ["u1"]}), folder / file)
+    bundle = tmp_path / "mlartifacts" / "streamrec" / "models" / "m-1" / "artifacts" / "bundle"
+    bundle.mkdir(parents=True)
+    IdIndex.build(["u1"]).save(bundle, "user")
+    known, unknown = kept_elsewhere(tmp_path, "u1"), kept_elsewhere(tmp_path, "u2")
+    assert [words.split()[0] for words in known[:3]] == ["data", "reference", "1"]
+    assert known[3:] == unknown
 
 
 def test_a_hidden_user_is_found_under_every_key(tmp_path, exposure):

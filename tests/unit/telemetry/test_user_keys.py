@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from bentos.telemetry.contexts import ContextLog, find_context
+from bentos.telemetry.roll import roll
 from contracts.errors import NotFound, UsageError
 from contracts.user_keys import UserKeys, rotate
 
@@ -32,6 +34,18 @@ def test_a_rotated_key_hides_from_then_on_and_the_old_one_is_kept(tmp_path, monk
     assert keys.every("u1") == ["u1", before, after]
     assert keys.known(["u1"]) == {before: "u1", after: "u1"}
     assert (keys.at(999).id, keys.at(1_000).id) == ("k1", "k2")
+
+
+def test_a_request_is_found_in_memory_and_on_disk_with_its_user_hidden(tmp_path, context_record):
+    rotate(tmp_path / "users.json", 0)
+    keys = UserKeys(tmp_path / "users.json")
+    log = ContextLog(tmp_path, hide=keys.hide)
+    log.append(context_record("r1"))
+    assert log.find("r1").user_id == keys.hide("u1")
+    log.close()
+    roll(tmp_path)
+    assert find_context(tmp_path, "r1").user_id == keys.hide("u1")
+    assert not [p for p in (tmp_path / "log").rglob("*") if p.is_file() and b"u1" in p.read_bytes()]
 
 
 def test_a_file_that_breaks_while_it_is_used_leaves_the_keys_as_they_were(tmp_path, monkeypatch):
