@@ -32,7 +32,7 @@ def label_source(settings: Settings, now_us: int, rule: LabelRule | None = None)
             until_us,
             now_us=now_us,
             event_log=settings.event_log,
-            hidden=keys.at(since_us).hide if keys else str,
+            keys=keys,
         )
         found = []
         for table in joined.batches():
