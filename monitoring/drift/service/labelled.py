@@ -29,11 +29,10 @@ def own_labels(settings: Settings, bento: str | None, *, now_us: int) -> LabelSo
     """
     rule = rule_of_bento(bento or None, settings.home)
     keys = UserKeys.of(settings.user_keys)
-    hidden = keys.hide if keys else str
 
     def labels(since_us: int, until_us: int, ranker: str) -> pa.Table:
         joined = Joined.open(
-            settings.home, rule, since_us, until_us, now_us=now_us, event_log=settings.event_log, hidden=hidden
+            settings.home, rule, since_us, until_us, now_us=now_us, event_log=settings.event_log, keys=keys
         )
         tables = []
         for batch in joined.batches():
