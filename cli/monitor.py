@@ -46,6 +46,9 @@ def drift(
     ] = None,
     number_test: Annotated[str, typer.Option(help="ks, cvm or psi")] = "ks",
     vector_test: Annotated[str, typer.Option(help="mmd or lsdd")] = "mmd",
+    unit: Annotated[
+        str | None, typer.Option(help="Rows of one value of this column are not independent: judge one row of each.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of samples and permutations.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", help="Keep the JSON document here too.")] = None,
     home: Home = None,
@@ -72,7 +75,7 @@ def drift(
     from monitoring.drift.question import Question
 
     load_settings()  # nothing is taken from it, but a wrong key is an error here too
-    ask = Question(alpha, seed, _words(features), _words(slices), number_test, vector_test)
+    ask = Question(alpha, seed, _words(features), _words(slices), number_test, vector_test, unit)
     chosen = choose(engine)
     with err.status(f"comparing by {chosen.name}"):
         report = compare(

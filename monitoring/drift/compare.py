@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,6 +33,9 @@ def compare(reference: Frame, current: Frame, *, engine: Engine, now_us: int, as
     if not why:
         now, why, late = _on_time(now, now_us)
         notes += (late,) if late else ()
+    if not why and ask.unit:
+        before, now = (_one_a_unit(side, ask.unit, ask.seed) for side in (before, now))
+        notes += (f"one row of each {ask.unit}: {now.num_rows} rows against {before.num_rows}",)
     names = _names(before, now, ask)
     if why:
         return _blank(why, names, engine, ask, (before.num_rows, now.num_rows), notes)
@@ -87,6 +91,15 @@ def _on_time(now: pa.Table, now_us: int) -> tuple[pa.Table, str, str]:
     return now, "", ""
 
 
+def _one_a_unit(table: pa.Table, unit: str, seed: int) -> pa.Table:
+    """A row of each unit, drawn with the seed. Raises UsageError: no such column."""
+    if unit not in table.column_names:
+        raise UsageError(f"--unit: a side has no column {unit}")
+    shuffled = np.random.default_rng(seed).permutation(table.num_rows)
+    first = np.unique(np.asarray(ids(table[unit]))[shuffled], return_index=True)[1]
+    return table.take(np.sort(shuffled[first]))
+
+
 def _names(before: pa.Table, now: pa.Table, ask: Question) -> list[str]:
     there = dict.fromkeys([*before.column_names, *now.column_names])
     if ask.features is not None:
@@ -136,7 +149,7 @@ def _column(name: str, before: pa.Table, now: pa.Table, engine: Engine, ask: Que
 def _tests(kind: Kind, ask: Question) -> tuple[str, ...]:
     return {
         "number": (ask.numbers, "missing", "out_of_range"),
-        "category": ("chi_square", "missing", "unseen"),
+        "category": ("chi_square", "missing", "unseen", "vanished"),
         "vector": (ask.vectors, "missing", "paired_cosine"),
         "sources": ("sources",),
     }[kind]

@@ -11,6 +11,7 @@ from monitoring.drift.columns import ids, pair
 from monitoring.drift.question import Question, ask_one, named
 from monitoring.drift.roles import ID, LABEL, POSITION, SCORE, SOURCES
 
+BY_SLICE = ("slice_error", "slice_slope")
 SLICES = ("country", "device", "segment", "category")
 
 
@@ -45,7 +46,7 @@ def outputs(before: pa.Table, now: pa.Table, engine: Engine, ask: Question) -> d
 
 
 def concept(before: pa.Table, now: pa.Table, engine: Engine, ask: Question) -> dict[str, Result]:
-    """Of scores and labels: clicks by score, calibration, and log loss by each column of slices."""
+    """Of scores and labels: clicks by score, calibration, and errors by each column of slices."""
     if not {SCORE, LABEL} <= set(before.column_names) & set(now.column_names):
         return {}
     try:
@@ -64,10 +65,11 @@ def concept(before: pa.Table, now: pa.Table, engine: Engine, ask: Question) -> d
             if of.kind != "category":
                 raise CannotJudge("not a column of categories")
         except CannotJudge as reason:
-            found[f"slice_error:{name}"] = inconclusive("slice_error", str(reason), weighs=ask.slices is not None)
+            weighs = ask.slices is not None
+            found |= {f"{test}:{name}": inconclusive(test, str(reason), weighs=weighs) for test in BY_SLICE}
             continue
         sides = {**x, "slices": of.reference["codes"]}, {**y, "slices": of.current["codes"]}
-        found[f"slice_error:{name}"] = named(ask_one("slice_error", sides, engine, ask), of.names)
+        found |= {f"{test}:{name}": named(ask_one(test, sides, engine, ask), of.names) for test in BY_SLICE}
     return found
 
 

@@ -11,7 +11,8 @@ from monitoring.drift.registry import DETECTORS
 @dataclass(frozen=True, slots=True)
 class Question:
     """What to look for. features: only these columns; None: all, and what came of them. slices: columns whose errors
-    are looked at slice by slice; None: the usual ones that are there."""
+    are looked at slice by slice; None: the usual ones that are there. unit: a column whose rows of one value are not
+    independent (a request, a user): one row of each is drawn and judged."""
 
     alpha: float = ALPHA
     seed: int = 0
@@ -19,6 +20,7 @@ class Question:
     slices: Sequence[str] | None = None
     numbers: str = "ks"
     vectors: str = "mmd"
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:

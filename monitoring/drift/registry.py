@@ -16,8 +16,10 @@ from monitoring.drift.detectors.paired_cosine import PairedCosine
 from monitoring.drift.detectors.popularity import Popularity
 from monitoring.drift.detectors.psi import PopulationStability
 from monitoring.drift.detectors.slice_error import SliceError
+from monitoring.drift.detectors.slice_slope import SliceSlope
 from monitoring.drift.detectors.sources import SourceShares
 from monitoring.drift.detectors.unseen import Unseen
+from monitoring.drift.detectors.vanished import Vanished
 
 DETECTORS: dict[str, Detector] = {
     # inputs
@@ -27,6 +29,7 @@ DETECTORS: dict[str, Detector] = {
     "chi_square": ChiSquare(),
     "missing": Missing(),
     "unseen": Unseen(),
+    "vanished": Vanished(),
     "out_of_range": OutOfRange(),
     "mmd": MaximumMeanDiscrepancy(),
     "lsdd": DensityDifference(),
@@ -40,4 +43,5 @@ DETECTORS: dict[str, Detector] = {
     "ctr_by_score": CtrByScore(),
     "calibration": Calibration(),
     "slice_error": SliceError(),
+    "slice_slope": SliceSlope(),
 }

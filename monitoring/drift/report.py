@@ -16,13 +16,13 @@ class Feature:
 
     @property
     def said(self) -> Result:
-        """The check that speaks for the column: its own test, or the surest of those that found drift.
+        """The check that speaks for the column: its own test, or the surest of those that found what it did not.
 
         Where the column's own test cannot tell, nor can the column: the others are named in the reason.
         """
         own = next(iter(self.checks.values()))
         found = [r for r in self.checks.values() if r.drift == "drift"]
-        if not found:
+        if not found or own in found:
             return own
         if own.drift == "inconclusive":
             also = "; ".join(f"{r.test}: {r.effect:.4g}" for r in found)

@@ -43,14 +43,14 @@ class Alibi:
     def mmd(self, reference: Floats, current: Floats, seed: int) -> Statistic:
         from alibi_detect.cd import MMDDrift
 
-        with _one_thread(seed):
+        with one_thread(seed):
             made = MMDDrift(reference.astype(np.float32), backend="pytorch", device="cpu", n_permutations=CHUNK)
             return _permuted(made, current)
 
     def lsdd(self, reference: Floats, current: Floats, seed: int) -> Statistic:
         from alibi_detect.cd import LSDDDrift
 
-        with _one_thread(seed):  # from here on: the centres of its kernels are drawn when it is made
+        with one_thread(seed):  # from here on: the centres of its kernels are drawn when it is made
             made = LSDDDrift(reference.astype(np.float32), backend="pytorch", device="cpu", n_permutations=CHUNK)
             return _permuted(made, current)
 
@@ -74,13 +74,14 @@ def _permuted(detector: Any, current: Floats) -> Statistic:
 
 
 @contextmanager
-def _one_thread(seed: int) -> Iterator[None]:
+def one_thread(seed: int | None = None) -> Iterator[None]:
     import torch
     from alibi_detect.utils._random import set_seed
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    set_seed(seed)
+    if seed is not None:
+        set_seed(seed)
     try:
         yield
     finally:

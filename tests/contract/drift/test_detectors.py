@@ -30,7 +30,7 @@ def world(seed: int, rows: int, *, drifted: bool = False) -> dict[str, Any]:
     shares = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
     return {
         "values": rng.normal(0.6 if drifted else 0, 3 if drifted else 1, rows),
-        "codes": rng.choice(5, rows, p=[0.3, 0.3, 0.15, 0.05, 0.2] if drifted else shares),
+        "codes": rng.choice(5, rows, p=[0.3, 0.3, 0.2, 0.0, 0.2] if drifted else shares),
         "missing": rng.random(rows) < (0.06 if drifted else 0.02),
         "vectors": (turned[drawn] + (2 if drifted else 0)).astype(np.float32),
         "keys": drawn,
