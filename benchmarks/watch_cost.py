@@ -16,7 +16,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monitoring.frames.reference import Reference
 
 LIMITS = {"wall_s": 60.0, "peak_rss_mb": 2048.0}
 SINCE_US = 1_760_000_000_000_000
@@ -55,6 +58,8 @@ def watch(folder: Path, engine: str) -> dict[str, Any]:
         reference=lambda _: reference,
     )
     drifted = time.perf_counter()
+    skewed = _skew(folder, reference, until_us)
+    ended = time.perf_counter()
     return {
         "verdicts": [r.verdict for r in reports],
         "rows": sum(r.rows for r in reports),
@@ -63,7 +68,41 @@ def watch(folder: Path, engine: str) -> dict[str, Any]:
         "features": len(reference.summaries),
         "import_s": round(imported - began, 2),
         "drift_s": round(drifted - imported, 2),
+        "skew_s": round(ended - drifted, 2),
+        "skew_features": skewed,
     }
+
+
+def _skew(folder: Path, reference: "Reference", until_us: int) -> int:
+    """Training statistics against serving statistics. The join of 200 answers with the offline log is not in it: its
+    cost is that of the data set, and a drawn log has none."""
+    from contracts.settings import Settings
+    from monitoring.skew.limits import Limits
+    from monitoring.skew.served import rankers_of, served
+    from monitoring.skew.statistics import compare
+
+    home = folder / "home"
+    (ranking, _), *_ = rankers_of(home, SINCE_US, until_us).most_common()
+    summed = served(
+        home,
+        ranking,
+        since_us=SINCE_US,
+        until_us=until_us,
+        feature_hash=reference.feature_hash,
+        trained_until_us=reference.trained_until_us,
+        now_us=until_us,
+    )
+    found = compare(
+        reference.summaries,
+        summed.summaries,
+        training_users=reference.users,
+        served_users=summed.users,
+        limits=Limits.of(Settings(home=home)),
+        unread=reference.unread,
+        importance=reference.importance,
+        troubles=summed.troubles,
+    )
+    return len(found)
 
 
 def measured(folder: Path, engine: str) -> dict[str, Any]:
