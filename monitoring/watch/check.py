@@ -24,11 +24,19 @@ CHECKS: Mapping[CheckName, str] = {
     "drift": "monitoring.watch.checks.drift",
     "skew": "monitoring.watch.checks.skew",
     "quality": "monitoring.watch.checks.quality",
+    "kept": "monitoring.watch.checks.kept",
 }
 # Those made for each live Bento; the others find by themselves who served.
 OF_BENTOS: frozenset[CheckName] = frozenset({"freshness"})
 # Seconds in which it is meant to end, by far.
-LATE_S: Mapping[CheckName, float] = {"levels": 120, "freshness": 120, "drift": 900, "skew": 900, "quality": 900}
+LATE_S: Mapping[CheckName, float] = {
+    "levels": 120,
+    "freshness": 120,
+    "drift": 900,
+    "skew": 900,
+    "quality": 900,
+    "kept": 900,
+}
 
 
 def signals_of(name: CheckName, asked: Asked) -> list[Signal]:

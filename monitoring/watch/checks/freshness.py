@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from bentos.telemetry.event_log import read_events
 from bentos.telemetry.exposures import read_exposures
 from contracts.errors import StreamRecError
 from features.online.open import open_store
@@ -49,7 +51,7 @@ def _lists(asked: Asked) -> tuple[int | None, int | None]:
     newest = seen.select(["user_id", "clock_us"]).take(
         pc.sort_indices(seen, sort_keys=[("timestamp_us", "descending")])[: 20 * USERS]
     )
-    users = list(dict.fromkeys(newest["user_id"].to_pylist()))[:USERS]
+    users = list(dict.fromkeys(_named(newest, asked)))[:USERS]
     store = open_store(asked.settings)
 
     async def of_users() -> int | None:
@@ -62,3 +64,14 @@ def _lists(asked: Asked) -> tuple[int | None, int | None]:
         return asyncio.run(of_users()), int(newest["clock_us"][0].as_py())
     finally:
         store.close()
+
+
+def _named(newest: pa.Table, asked: Asked) -> list[str]:
+    """Users as the online store calls them: exposures may hide them, the event log never does."""
+    if asked.settings.user_keys is None:
+        users: list[str] = newest["user_id"].to_pylist()
+        return users
+    since_us = asked.now_us - 24 * HOUR_US
+    sent = read_events(asked.settings.home, since_us, asked.now_us, event_log=asked.settings.event_log)
+    active: list[str] = sent["user_id"].to_pylist()[::-1]
+    return active
