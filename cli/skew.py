@@ -103,7 +103,7 @@ def _show(report: "SkewReport") -> None:
             ],
         )
         for one in report.rows.features:
-            for row in one.examples[:2]:
+            for row in one.examples[:1]:
                 what = f"{one.feature} of {row['entity']} in {row['request_id']}"
                 out.print(f"  {what}: logged {row['logged']}, by the join {row['offline']}", markup=False)
     for problem in report.problems:
@@ -117,5 +117,5 @@ def _statistics_row(skew: "FeatureSkew") -> list[str | None]:
         found = by_name.get(name)
         return None if found is None else f"{found.value:+.3f}" if name != "ratio" else f"{found.value:.3f}"
 
-    weight = None if skew.importance is None else f"-{skew.importance:.4f}"
+    weight = None if skew.importance is None else f"-{skew.importance:.4f}" if skew.importance else "0"
     return [skew.feature, skew.verdict, *map(figure, ("shift", "ratio", "missing", "unmet")), weight, skew.why]
