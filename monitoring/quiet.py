@@ -8,7 +8,7 @@ THREADS = 2
 
 def be_quiet(threads: int = THREADS) -> None:
     """Lower this process's priority for good, and cap the threads of Arrow, BLAS and torch; once, at its start."""
-    os.nice(NICE - os.nice(0))
+    os.nice(max(NICE - os.nice(0), 0))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))  # libraries that are loaded later
     import pyarrow as pa
