@@ -28,13 +28,15 @@ ONE_OF_A_HUNDRED = 0.01  # what is slower than p99
 
 
 def snapshot(release: Release, tally: Tally, now_us: int, ready: Mapping[str, bool] | None = None) -> Snapshot:
-    """Everything that the policy names, as of now. Metrics of kind `sql` are not the tally's: see `sql.py`."""
+    """Everything that the policy names, as of now. Kinds `sql` and `watch` are not the tally's: see their files."""
     step = release.current
     shadow = step is None or step.kind == "shadow"
     compared = not shadow and step is not None and step.weight < 100
     arms = {name: tally.arm(name) for name in ("candidate", "control", "champion", "shadow")}
     metrics = {
-        m.name: _measured(m, release, tally, shadow, compared, arms) for m in release.policy.metrics if m.kind != "sql"
+        m.name: _measured(m, release, tally, shadow, compared, arms)
+        for m in release.policy.metrics
+        if m.kind not in ("sql", "watch")
     }
     return Snapshot(
         release=release.id,

@@ -23,6 +23,7 @@ from monitoring.evidence.cells import Sums
 from monitoring.evidence.snapshot import NO_DATA, measure, snapshot
 from monitoring.evidence.sql import sql_sums
 from monitoring.evidence.tally import Tally
+from monitoring.evidence.watch import watched
 from registry.releases.policy import Metric
 from registry.releases.values import Release
 
@@ -107,8 +108,10 @@ class Evidence:
         event_log: str = "sqlite",
         keys: UserKeys | None = None,
         budget_s: float = BUDGET_S,
+        said: Said | None = None,
     ) -> None:
         self._home = home
+        self._said = said
         self._keys = keys
         self._event_log = event_log
         self._budget_s = budget_s
@@ -140,7 +143,20 @@ class Evidence:
         if not whole:
             return _nothing(release, now_us, f"the logs are being read: {followed.records:,} records so far")
         found = snapshot(release, followed.tally, now_us)
-        return found.model_copy(update={"metrics": found.metrics | self._sql_metrics(release, now_us)})
+        more = self._sql_metrics(release, now_us) | self._watched(release, now_us)
+        return found.model_copy(update={"metrics": found.metrics | more})
+
+    def _watched(self, release: Release, now_us: int) -> dict[str, Measured]:
+        metrics = [m for m in release.policy.metrics if m.kind == "watch"]
+        if not metrics:
+            return {}
+        if self._said is None:
+            return {m.name: Measured(name=m.name, problem="nobody watches here") for m in metrics}
+        try:
+            names, signals = self._said(release.candidate.bento)
+        except StreamRecError as error:
+            return {m.name: Measured(name=m.name, problem=error.message) for m in metrics}
+        return {m.name: watched(m, names, signals, now_us) for m in metrics}
 
     def _sql_metrics(self, release: Release, now_us: int) -> dict[str, Measured]:
         metrics = [m for m in release.policy.metrics if m.kind == "sql"]
@@ -166,7 +182,8 @@ class Evidence:
 
 def evidence_source(settings: Settings) -> Callable[[Release, int], Snapshot]:
     """What the controller asks. A call may take seconds: it reads files."""
-    return Evidence(settings.home, event_log=settings.event_log, keys=UserKeys.of(settings.user_keys))
+    keys = UserKeys.of(settings.user_keys)
+    return Evidence(settings.home, event_log=settings.event_log, keys=keys, said=said_by_the_watch(settings))
 
 
 def experiment_evidence(

@@ -25,6 +25,7 @@ MetricKind = Literal[
     "score_range",  # shadow: share of answers with scores outside `range`
     "schema",  # shadow: share of answers that break the schema of a slate
     "overlap",  # shadow: mean Jaccard index of the slates
+    "watch",  # how many of the watch's `signals` of the candidate are in breach
     "score_shift",  # shadow: mean Kolmogorov-Smirnov distance of the slates' scores
 ]
 
@@ -53,6 +54,7 @@ class Metric(_Part):
     rung: str | None = None
     event: str | None = None
     sql: str | None = None
+    signals: tuple[str, ...] = ()  # names of signals, with `*`: `skew.*`
     range: tuple[float, float] | None = None
     slices: tuple[Name, ...] = ()  # keys of the request's context
     slice_least_units: Annotated[int, Field(ge=2)] = 100
@@ -71,6 +73,8 @@ class Metric(_Part):
         }.get(self.kind)
         if needs and getattr(self, needs) is None:
             raise ValueError(f"a metric of kind {self.kind} needs `{needs}`")
+        if (self.kind == "watch") != bool(self.signals):
+            raise ValueError("a metric of kind watch needs `signals`, and no other has them")
         if self.limit is not None and self.margin is not None:
             raise ValueError("`limit` is absolute and `margin` compares: give one")
         if self.critical and self.role != "guardrail":

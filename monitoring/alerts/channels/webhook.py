@@ -51,7 +51,7 @@ class WebhookChannel:
         for attempt in Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Unreachable)),
             stop=stop_after_attempt(TRIES),
-            wait=wait_exponential_jitter(initial=0.2, max=2.0),
+            wait=wait_exponential_jitter(multiplier=0.2, max=2.0),
             sleep=self._sleep,
             reraise=True,
         ):
