@@ -1,12 +1,15 @@
 """`streamrec simulate`: a population whose preferences are known, on a virtual clock or against a gateway."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import NotFound, Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from monitoring.simulation.population import Population
 
 # As in monitoring/simulation: the command's help must not load what the simulation needs.
 SCENARIOS = "better, equal, worse, failing, slow, empty, broken, biased, dying, failing-in-shadow"  # pragma: no mutate
@@ -36,6 +39,9 @@ def simulate(
         str | None, typer.Option(metavar="URL", help="Of a `python -m monitoring.simulation.faulty`.")
     ] = None,
     after: Annotated[float, typer.Option(min=0, help="Seconds until --fault.")] = 0.0,
+    drift: Annotated[
+        str | None, typer.Option(metavar="KEY=WORD:FACTOR", help="So many times the users of a context: country=DE:2.")
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="In process: with seeds SEED, SEED + 1, …")] = 1,
     policy: Annotated[
         str | None, typer.Option(help="In process: NAME or NAME@VERSION of the catalogue [default: one made for it].")
@@ -52,7 +58,7 @@ def simulate(
         _in_process(candidate, range(seed, seed + runs), users, policy, home, as_json)
         return
     document = _over_http(
-        url, candidate, users or 2_000, click_rate, rate, seconds, requests, key, fault, faulty, after, seed
+        url, candidate, users or 2_000, click_rate, rate, seconds, requests, key, fault, faulty, after, seed, drift
     )
     emit(document, as_json=as_json)
 
@@ -123,6 +129,7 @@ def _over_http(
     faulty: str | None,
     after: float,
     seed: int,
+    drift: str | None,
 ) -> dict[str, Any]:
     import asyncio
 
@@ -139,6 +146,8 @@ def _over_http(
     if fault is not None:
         _known([fault], FAULTS, "fault")
     people = population(users, seed, click_rate=click_rate)
+    if drift is not None:
+        people = _moved(people, drift, seed)
     crowd = Crowd(url, people, KNOWN[candidate], seed=seed, key=key)
 
     async def misbehave() -> None:
@@ -153,7 +162,21 @@ def _over_http(
         await asyncio.gather(crowd.run(rate=rate, seconds=seconds, requests=requests), misbehave())
 
     asyncio.run(both())
-    return {"url": url, "candidate": candidate, "fault": fault, **crowd.seen.document()}
+    return {"url": url, "candidate": candidate, "fault": fault, "drift": drift, **crowd.seen.document()}
+
+
+def _moved(people: "Population", drift: str, seed: int) -> "Population":
+    from monitoring.simulation.population import drifted
+
+    key, _, rest = drift.partition("=")
+    word, _, factor = rest.partition(":")
+    if word not in people.words.get(key, ()):
+        known = "; ".join(f"{name}: {', '.join(words)}" for name, words in people.words.items())
+        raise UsageError(f"--drift {drift} is not KEY=WORD:FACTOR with a context of the crowd ({known})")
+    try:
+        return drifted(people, key, word, float(factor), seed)
+    except ValueError as error:
+        raise UsageError(f"--drift {drift}: {factor or 'nothing'} is no factor") from error
 
 
 def _known(names: list[str], known: Any, option: str) -> None:

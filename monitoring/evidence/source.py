@@ -23,7 +23,7 @@ from monitoring.evidence.cells import Sums
 from monitoring.evidence.snapshot import NO_DATA, measure, snapshot
 from monitoring.evidence.sql import sql_sums
 from monitoring.evidence.tally import Tally
-from monitoring.evidence.watch import watched
+from monitoring.evidence.watch import Said, said_by_the_watch, watched
 from registry.releases.policy import Metric
 from registry.releases.values import Release
 

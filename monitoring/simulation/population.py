@@ -1,7 +1,7 @@
 """Users whose preferences are known: who they are, how often they come, and what they click."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,3 +78,18 @@ class Visitors:
 
     def draw_one(self, rng: np.random.Generator) -> int:
         return int(np.searchsorted(self._until, rng.random() * self._until[-1]))
+
+
+def drifted(of: Population, key: str, word: str, factor: float, seed: int) -> Population:
+    """The same users, but of a context's `word` there are `factor` times as many: others become so, drawn at random."""
+    code = of.words[key].index(word)
+    codes = of.context[key].copy()
+    others = np.flatnonzero(codes != code)
+    wanted = min(round((codes == code).sum() * factor), len(codes)) - int((codes == code).sum())
+    rng = np.random.default_rng([seed, 4])
+    if wanted >= 0:
+        codes[rng.choice(others, wanted, replace=False)] = code
+    else:  # fewer: they are spread over the other words
+        gone = rng.choice(np.flatnonzero(codes == code), -wanted, replace=False)
+        codes[gone] = (code + rng.integers(1, len(of.words[key]), len(gone))) % len(of.words[key])
+    return replace(of, context={**of.context, key: codes})

@@ -84,6 +84,7 @@ def absorbed(
         signals.append(_of_check(finished, look, now_us))
         if finished.problem:
             signals += _blinded(state, finished, schema, now_us)
+    signals = _dated(state, signals)
     if live is not None:
         signals = [s for s in signals if s.model in live]
         signals += [
@@ -142,6 +143,18 @@ def _unnamed(state: WatchState, finished: Finished, schema: Schema, now_us: int)
         verdict: Verdict = "inconclusive" if blind else "ok"
         cause = group.cause if group is not None and blind else "well again"
         found.append(Signal(before.name, before.model, verdict, now_us, cause=cause))
+    return found
+
+
+def _dated(state: WatchState, signals: Sequence[Signal]) -> list[Signal]:
+    """A breach whose check does not say since when began when it was first seen."""
+    before = {(s.name, s.model): s for s in state.signals if s.verdict == "breach"}
+    found = []
+    for signal in signals:
+        if signal.verdict == "breach" and signal.since is None:
+            seen = before.get((signal.name, signal.model))
+            signal = replace(signal, since=signal.at if seen is None else (seen.since or seen.at))
+        found.append(signal)
     return found
 
 
