@@ -1,4 +1,4 @@
-"""`streamrec monitor schema`, `alerts`, `retrain-check`: what the watch looks at, and what it does."""
+"""`streamrec monitor schema`, `alerts`, `retrain-check`, `review`, `cost`: what the watch looks at and does."""
 
 import time
 from datetime import UTC, datetime
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 Home = Annotated[Path | None, typer.Option(help="STREAMREC_HOME")]
 
 
+review = typer.Typer(no_args_is_help=True)
+
+
 def register(app: typer.Typer) -> None:
     app.command("schema")(schema)
     app.command("alerts")(alerts)
     app.command("retrain-check")(retrain_check)
+    app.command("cost")(cost)
+    app.add_typer(review, name="review", help="Uncertain and dear answers, for a person.")
 
 
 @errors_end_well
@@ -175,6 +180,119 @@ def retrain_check(
         raise typer.Exit(3)
     if document["run"] and document["run"]["state"] == "failed":
         raise typer.Exit(1)
+
+
+@review.command("list")
+@errors_end_well
+def review_list(
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are done.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Look at what was answered since the last time, and list the answers that a person should see.
+
+    Example: `streamrec monitor review list`
+
+    What is uncertain and what is dear: `[review]` of the monitoring schema. `streamrec replay ID` shows how it came.
+    """
+    from monitoring.review.queue import fill
+    from monitoring.watch.schema import schema_of
+
+    settings = load_settings({"home": home})
+    live = live_now(settings)
+    rules = schema_of(settings.home, live.champion).review
+    queue = fill(documents(settings), settings.home, live.champion, rules, now_us())
+    cases = [c for c in queue["cases"] if everything or c["state"] == "open"]
+    columns = ["request", "when", "margin", "value", "item", "state", "note"]
+    rows = [
+        (c["id"], iso(c["at_us"]), f"{c['margin']:.6f}", f"{c['value']:.2f}", c["item_id"], c["state"], c["note"])
+        for c in cases
+    ]
+    document = {"cases": cases, "dropped": queue["dropped"], "owner": rules.owner}
+
+    def human() -> None:
+        table(f"to look at, by {rules.owner}", columns, rows)
+        if queue["dropped"]:
+            out.print(f"{queue['dropped']:,} more were over the bounds")
+
+    emit(document, as_json=as_json, human=human)
+
+
+@review.command("done")
+@errors_end_well
+def review_done(
+    request: Annotated[str, typer.Argument(metavar="REQUEST_ID")],
+    note: Annotated[str, typer.Option(help="What was found.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Mark an answer as looked at.
+
+    Example: `streamrec monitor review done 0198c0de-… --note "fine"`
+    """
+    from monitoring.review.queue import done
+
+    settings = load_settings({"home": home})
+    queue = done(documents(settings), request, note)
+    emit(
+        {"id": request, "open": sum(c["state"] == "open" for c in queue["cases"])},
+        as_json=as_json,
+        human=lambda: out.print(f"{request} is done"),
+    )
+
+
+@errors_end_well
+def cost(
+    cpu_hour: Annotated[float, typer.Option(help="Price of an hour of one core.")] = 0.04,
+    gb_month: Annotated[float, typer.Option(help="Price of a gigabyte for a month.")] = 0.02,
+    currency: Annotated[str, typer.Option(help="Of both.")] = "EUR",
+    kept_days: Annotated[float, typer.Option(help="Days that logs are kept.")] = 30,
+    context_cpu_us: Annotated[
+        float | None, typer.Option(help="CPU of one context record: benchmarks/context_logging.py")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Price a month of three levels of monitoring, and of serving, from CPU and bytes as they were measured here.
+
+    Example: `streamrec monitor cost --cpu-hour 0.05 --gb-month 0.023`
+    """
+    from monitoring.cost import Prices
+    from monitoring.cost import cost as price
+    from monitoring.measured import measured
+    from monitoring.watch.schema import schema_of
+    from monitoring.watch.state import DOCUMENT, state_from
+
+    settings = load_settings({"home": home})
+    state = state_from(documents(settings).read(DOCUMENT)[1])
+    found = measured(
+        settings,
+        schema_of(settings.home, live_now(settings).champion),
+        state,
+        now_us(),
+        kept_days=kept_days,
+        context_cpu_s=None if context_cpu_us is None else context_cpu_us / 1e6,
+    )
+    document = price(found, Prices(cpu_hour, gb_month, currency))
+
+    def human() -> None:
+        rows = [
+            (
+                name,
+                f"{x['cpu_hours']:.2f}",
+                f"{x['stored_gb']:.4f}",
+                f"{x['month']:.2f}",
+                ", ".join(x["not_looked_yet"]),
+            )
+            for name, x in document["levels"].items()
+        ]
+        if served := document["serving"]:
+            rows.append(("serving", f"{served['cpu_hours']:.2f}", "", f"{served['month']:.2f}", ""))
+        table(f"a month, {currency}", ["", "CPU h", "GB kept", "price", "not looked yet"], rows)
+        if document["unknown"]:
+            out.print(f"not measured here: {', '.join(document['unknown'])}")
+
+    emit(document, as_json=as_json, human=human)
 
 
 def documents(settings: Settings) -> "Documents":

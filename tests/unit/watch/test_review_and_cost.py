@@ -1,0 +1,73 @@
+"""The review queue is bounded and keeps no user; cost is measured figures at given prices, by hand here."""
+
+from typing import Any
+
+import pytest
+
+from contracts.errors import NotFound
+from monitoring.cost import Measured, Prices, cost
+from monitoring.review.queue import DOCUMENT, done
+from monitoring.review.select import DAY_US, cases, queued
+from monitoring.watch.schema import Review
+from registry.control.documents import MemoryDocuments
+
+RULES = Review(margin=0.01, value_over=100, most_a_day=2, most_open=3)
+DAY = 20_000 * DAY_US
+
+
+def row(n: int, gap: float, day: int = 0) -> dict[str, Any]:
+    at = DAY + day * DAY_US + n
+    scores = {"item_ids": ["a", "b"], "scores": [0.9, 0.5], "top_item_ids": ["a", "b", "c"]}
+    return {"request_id": f"r{n}", "timestamp_us": at, "user_id": "u", **scores, "top_scores": [0.9, 0.5, 0.5 - gap]}
+
+
+def test_uncertain_and_dear_at_once_the_least_certain_first() -> None:
+    rows = [row(1, 0.009), row(2, 0.001), row(3, 0.2), row(4, -0.1)]
+    found = cases(rows, {"a": 20.0, "b": 150.0}, RULES)
+    assert [(c["id"], c["margin"], c["value"], c["item_id"]) for c in found] == [
+        ("r2", 0.001, 150.0, "b"),
+        ("r1", 0.009, 150.0, "b"),
+    ]
+    assert "user_id" not in found[0]
+    assert cases(rows, {"a": 20.0}, RULES) == []
+
+
+def test_the_queue_is_bounded_counts_what_it_dropped_and_forgets_what_is_old() -> None:
+    found = cases([row(n, 0.001 * n, day) for n, day in ((1, 0), (2, 0), (3, 0), (4, 1), (5, 1))], {"b": 200.0}, RULES)
+    queue = queued({}, found, RULES, DAY + 2 * DAY_US)
+    assert [c["id"] for c in queue["cases"]] == ["r1", "r2", "r4"]
+    assert queue["dropped"] == 2
+    again = queued(queue, found, RULES, DAY + 2 * DAY_US)
+    assert [c["id"] for c in again["cases"]] == ["r1", "r2", "r4"]
+    assert queued(queue, [], RULES, DAY + 40 * DAY_US)["cases"] == []
+
+
+def test_what_is_done_leaves_room_and_an_unknown_case_is_not_found() -> None:
+    store = MemoryDocuments()
+    store.write(DOCUMENT, 0, queued({}, cases([row(1, 0.001)], {"b": 200.0}, RULES), RULES, DAY + 5))
+    assert done(store, "r1", "fine")["cases"][0]["state"] == "done"
+    with pytest.raises(NotFound, match="r9"):
+        done(store, "r9", "")
+
+
+def test_a_month_of_each_level_from_measured_figures() -> None:
+    checks = {"levels": (0.5, 10, 1.0), "freshness": (3.0, 2, 15.0), "drift": (36.0, 1, 60.0), "skew": (0.0, 0, 60.0)}
+    found = cost(
+        Measured(checks, 1_000_000, 100.0, 1000.0, 0.5, 20e-6, 0.009, 30), Prices(cpu_hour=0.10, gb_month=0.02)
+    )
+    # levels: 43,200 looks of 0.5 s are 6 h; freshness: 2,880 of 3 s are 2.4 h; 3 GB of exposures.
+    assert found["levels"]["basic"]["cpu_hours"] == pytest.approx(8.4)
+    assert found["levels"]["basic"]["stored_gb"] == pytest.approx(3.0)
+    assert found["levels"]["basic"]["month"] == pytest.approx(0.84 + 0.06)
+    # drift: 720 of 36 s are 7.2 h; half of 30 million records at 20 µs are 300 s; 15 GB of contexts.
+    assert found["levels"]["standard"]["cpu_hours"] == pytest.approx(8.4 + 7.2 + 300 / 3600, abs=1e-3)
+    assert found["levels"]["standard"]["stored_gb"] == pytest.approx(18.0)
+    assert found["levels"]["full"]["stored_gb"] == pytest.approx(33.0)
+    assert found["levels"]["full"]["not_looked_yet"] == ["quality", "skew"]
+    assert found["serving"]["cpu_hours"] == pytest.approx(75.0)
+
+
+def test_what_was_not_measured_is_named_and_never_priced_as_nothing() -> None:
+    found = cost(Measured({}, None, None, None, 1.0, None, None, 30), Prices(0.1, 0.02))
+    assert found["serving"] is None
+    assert set(found["unknown"]) == {"requests_a_day", "context_bytes", "serving_cpu_s"}
