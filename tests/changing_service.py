@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,20 @@ class Away:
         raise Unreachable("away")
 
 
+@dataclass(frozen=True)
+class Behind:
+    """A store whose stream ended 30 hours ago: what users did last is too old to be a session."""
+
+    inner: Any
+    waits = True
+
+    async def read_user(self, user_id: str) -> UserState:
+        state = await self.inner.read_user(user_id)
+        last = tuple(replace(i, timestamp_us=i.timestamp_us - 30 * HOUR_US) for i in state.last)
+        watermark_us = last[0].timestamp_us if last else None
+        return replace(state, last=last, watermark_us=watermark_us)
+
+
 class Service:
     """What a process does between start and drain, one step at a time, so that nothing hangs on the clock's mercy."""
 
@@ -71,6 +86,7 @@ class Service:
         self.catalogue = CatalogueStore(home)
         self.rng = np.random.default_rng(seed)
         self._put = 0
+        self._steps: list[Callable[[], Awaitable[None]]] = []
         self._counted_us = time.time_ns() // 1000
 
     @property
@@ -92,9 +108,9 @@ class Service:
             off = (str(rng.choice(["graph", "content", "trending", "two_tower"])),) if rng.random() < 0.5 else ()
             overrides = FrontOverrides.of(RULES if rng.random() < 0.5 else None, off)
             front = Front(new_request_id(), overrides=json.dumps(_plain(overrides)).encode())
-        reads, away = self.runtime._reads, rng.random() < 0.03
-        if away:
-            self.runtime._reads = Away()  # type: ignore[assignment]
+        reads, chance = self.runtime._reads, rng.random()
+        if chance < 0.1:
+            self.runtime._reads = Away() if chance < 0.03 else Behind(reads)  # type: ignore[assignment]
         try:
             return await self.ask(
                 aim,
@@ -108,8 +124,11 @@ class Service:
             self.runtime._reads = reads
 
     async def change_something(self) -> None:
-        step = self.rng.choice([self.put_items, self.flag, self.count, self.materialise, self.meet, self.publish])
-        await step()
+        """Each thing once in every six, in any order."""
+        if not self._steps:
+            steps = [self.put_items, self.flag, self.count, self.materialise, self.meet, self.publish]
+            self._steps = [steps[at] for at in self.rng.permutation(len(steps))]
+        await self._steps.pop()()
 
     async def put_items(self) -> None:
         """New items, of known and of new categories, and other facts of old ones."""
@@ -150,9 +169,9 @@ class Service:
         await self.follow()
 
     async def materialise(self) -> None:
-        """Item features of the store; some are too old."""
+        """Item features of the store; some are too old, some of items that come into the catalogue later."""
         names = [d.name for d in REGISTRY.of("item") if d.kind != "on_demand"]
-        ids = [*(item_id(row) for row in range(ITEMS - 5)), *(f"new{n}" for n in range(self._put)), "of nobody"]
+        ids = [*(item_id(row) for row in range(ITEMS - 5)), *(f"new{n}" for n in range(self._put + 6)), "of nobody"]
         columns = {n: self.rng.gamma(2.0, 3.0, len(ids)).astype(np.float32) for n in names if "embedding" not in n}
         columns["item_embedding_128d"] = self.rng.standard_normal((len(ids), 128)).astype(np.float32)
         stamps = {name: self.now_us - int(self.rng.integers(0, 8 * HOUR_US)) for name in names}
