@@ -71,6 +71,13 @@ def test_what_cannot_be_seen_neither_raises_nor_ends():
     assert [n.kind for n in told] == ["raised"]
 
 
+def test_a_moment_that_cannot_be_seen_starts_no_count_again_and_ends_none():
+    blind = [(5, drifted(5, "inconclusive"))]
+    assert [n.kind for n in run([(0, drifted(0)), *blind, (10, drifted(10))])[1]] == ["raised"]
+    unseen = [(20, drifted(20, "ok")), (45, drifted(45, "inconclusive")), (55, drifted(55, "ok"))]
+    assert [n.kind for n in run([(0, drifted(0)), (10, drifted(10)), *unseen])[1]] == ["raised"]
+
+
 def test_a_check_that_never_sees_does_not_hold_up_the_end():
     blind = [signal("drift.embedding.item", "inconclusive", 0)]
     rounds = [(0, drifted(0)), (10, drifted(10)), *((m, [*drifted(m, "ok"), *blind]) for m in (20, 50))]
