@@ -80,6 +80,8 @@ def compare(
         why = ""
     elif not datasets and not metrics and rows is None:
         verdict, why = "inconclusive", "nothing to compare with: no data set, no metric, no rows"
+    elif rows is not None and not rows.n:
+        verdict, why = "inconclusive", "no shown item that the data set has too has a label that is known yet"
     else:
         verdict, why = "ok", ""
     counted = (rows.n, rows.different, rows.examples) if rows else (0, 0, ())

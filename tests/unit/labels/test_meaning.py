@@ -90,6 +90,12 @@ def test_an_event_that_was_lost_on_the_way_is_found_and_shown(tmp_path):
     assert "2 of 2 shown items" in found.mismatches[0]
 
 
+def test_rows_of_which_no_label_is_known_yet_are_no_agreement(tmp_path):
+    young = ONLINE.set_column(2, "label", pa.array([None] * 3, pa.float64()))
+    found = compare(LEARNED, {"next": LEARNED}, rows=compare_rows(young, an_export(tmp_path, []), LEARNED))
+    assert (found.verdict, found.rows) == ("inconclusive", 0)
+
+
 def test_a_data_set_without_requests_cannot_be_compared(tmp_path):
     data = an_export(tmp_path, [])
     path = data / INTERACTIONS
