@@ -173,6 +173,25 @@ def test_features_asked_for_are_all_that_is_looked_at() -> None:
     assert (set(report.features), report.outputs) == ({"price"}, {})
 
 
+def test_of_rows_that_go_together_one_of_each_is_judged() -> None:
+    """Ten rows a user: 60 users' countries are no 600 answers."""
+    rng = np.random.default_rng(8)
+
+    def slates(users: int, first: int) -> dict[str, Any]:
+        country = rng.choice(["DE", "FR", "US"], users, p=[0.2, 0.3, 0.5])
+        return {"user_id": np.repeat(np.arange(first, first + users), 10), "country": np.repeat(country, 10)}
+
+    alarms: dict[str | None, int] = dict.fromkeys((None, "user_id"), 0)
+    for _ in range(20):
+        before, now = slates(1_000, 0), slates(60, 1_000)
+        for unit in alarms:
+            alarms[unit] += said(before, now, Question(features=["country"], unit=unit)).verdict == "drift"
+    assert alarms["user_id"] <= 3
+    assert alarms[None] >= 8
+    with pytest.raises(UsageError, match="no column session"):
+        said(before, now, Question(unit="session"))
+
+
 VALUES = {
     "number": st.one_of(st.none(), st.floats(width=32), st.integers(-5, 5).map(float)),
     "whole": st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
