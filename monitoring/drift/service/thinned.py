@@ -2,8 +2,8 @@
 
 Rows of one answer share everything of their user, and so do the answers of one user: twenty rows are no twenty
 observations. A test that takes them as such finds drift where there is none: KS on all rows called
-`log_user_tenure_days` drifted in 10 of 30 windows without drift. So of each user one row is drawn, and of more than `limit`
-users so many, each as likely. Rows come batch by batch; memory is that of what is kept.
+`log_user_tenure_days` drifted in 10 of 30 windows without drift. So of each user one row is drawn, and of
+more than `limit` users so many, each as likely. Rows come batch by batch; memory is that of what is kept.
 """
 
 from dataclasses import dataclass, field
