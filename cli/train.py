@@ -16,6 +16,7 @@ from contracts.settings import load_settings
 
 if TYPE_CHECKING:
     from training.assess import Evaluation
+    from training.evaluation.ladder import Ladder
     from training.evaluation.report import Scores
     from training.progress import Progress
 
@@ -69,6 +70,7 @@ def train(
         "models": dict(result.models),
         "metrics": dict(result.metrics),
         "baselines": {name: dict(values) for name, values in result.baselines.items()},
+        "ladder": result.evaluation.ladder.plain() if result.evaluation else None,
         "seconds": round(result.seconds, 1),
         "snapshot": result.snapshot,
         "trained_until": iso(result.trained_until_us),
@@ -93,7 +95,7 @@ def evaluate(
     bento: Annotated[str | None, typer.Option("--bento", help="A Bento's tag; default: the latest built.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the funnel that serves on a window of a data set, beside popularity, recency and EASE.
+    """Measure the funnel that serves on a window of a data set, beside baselines from popularity to boosted trees.
 
     Users and items are as they were at --from; the baselines are fitted on the rows before it.
 
@@ -118,6 +120,7 @@ def evaluate(
         "to": iso(judged.to_us),
         "metrics": judged.metrics(),
         "baselines": {scores.name: scores.plain() for scores in judged.baselines},
+        "ladder": judged.ladder.plain(),
         "slices": judged.funnel.plain_slices(),
         "warnings": list(result.warnings),
     }
@@ -141,12 +144,34 @@ def show(judged: "Evaluation") -> None:
         f"ranker on {ranker.n_rows:,} candidates: AUC {ranker.auc.value:.4f} ± {ranker.auc.se:.4f}, "
         f"log loss {ranker.log_loss.value:.4f} ± {ranker.log_loss.se:.4f}, ECE {ranker.ece:.4f}"
     )
+    show_ladder(judged.ladder)
     if judged.funnel.slices:
         rows = (
             (name, estimates["ndcg@10"].n, *(_cell(estimates[metric]) for metric in SLICE_METRICS))
             for name, estimates in judged.funnel.slices.items()
         )
         table("the funnel by slice", ("", "users", *SLICE_METRICS), rows)
+
+
+def show_ladder(steps: "Ladder") -> None:
+    """The rungs, from the simplest: what each brings over the simplest stable one, what it costs, is it worth it."""
+    columns = ("", "", "ndcg@10", f"over {steps.base}", "train s", "serve µs", "verdict", "why")
+    rows = (
+        (
+            rung.name,
+            rung.family,
+            _cell(rung.value),
+            "" if rung.name == steps.base else _cell(rung.uplift),
+            "–" if rung.cost.train_s is None else f"{rung.cost.train_s:,.1f}",
+            "–" if rung.cost.serve_us is None else f"{rung.cost.serve_us:,.0f}",
+            rung.verdict or "",
+            rung.why,
+        )
+        for rung in steps.rungs
+    )
+    table("baseline ladder", columns, rows)
+    if steps.choice:
+        out.print(f"the simplest model within {steps.tolerance:.0%} of the best: [bold]{steps.choice}[/bold]")
 
 
 def _row(scores: "Scores") -> Sequence[Any]:

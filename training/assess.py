@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
@@ -15,9 +16,11 @@ from contracts.errors import DataError
 from contracts.rules import RulesDocument
 from features.offline.items import item_features_as_of
 from features.offline.states import user_states_as_of
-from features.online.base import ItemSnapshot
+from features.online.base import ItemSnapshot, UserState
 from registry.artifacts import Kind
-from training.evaluate import met_items, run_baselines, run_funnel
+from training.baselines.fitted import LadderConfig, run_baselines, serve_us
+from training.evaluate import ask, met_items, run_funnel
+from training.evaluation.ladder import Cost, Entry, Ladder, ladder
 from training.evaluation.report import RankerScores, Scores, recall_curve, score, score_ranker
 from training.gathered import Gathered
 from training.holdout import read_window, test_set, user_slices, user_words
@@ -27,7 +30,8 @@ from training.progress import Progress, silent
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures of one test window. funnel: with the rules that serve; the others beside it."""
+    """Figures of one test window. funnel: with the rules that serve; the others beside it. ladder: the baselines and
+    the funnel without rules, which they have none of either."""
 
     from_us: int
     to_us: int
@@ -36,6 +40,7 @@ class Evaluation:
     funnel: Scores
     plain: Scores
     baselines: tuple[Scores, ...]
+    ladder: Ladder
     ranker: RankerScores
     recall_by_k: Mapping[str, Mapping[int, float]]
     ms_per_user: float
@@ -62,12 +67,15 @@ def assess(
     *,
     gather: int = 0,
     seed: int = 0,
+    steps: LadderConfig | None = None,
+    train_s: float | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Ask the funnel that serves, at `from_us`, for every user of the protocol; fit the baselines on the rows before.
 
     Users and items are as they were at `from_us`, whenever the bundles were trained. gather: keep what the ranker read
-    of up to so many of the items that were shown, of users drawn by `seed`.
+    of up to so many of the items that were shown, of users drawn by `seed`. steps: of the ladder. train_s: what the
+    bundles took to make, where that is known.
 
     Raises:
         DataError: no positive event before `from_us`, or the bundles have no catalogue.
@@ -93,14 +101,25 @@ def assess(
         random = np.random.default_rng(seed)
         gathered = Gathered("slate", from_us, catalogue, ids, words, gather, random)
     answers = run_funnel(funnel, plain, states, test, log.user_ids, met, from_us, gathered=gathered, progress=progress)
+    steps = steps or LadderConfig()
+    baselines = run_baselines(log, catalogue, test, slices, config=steps, seed=seed, progress=progress)
+    unruled = score("funnel (no rules)", answers.without_rules, test, slices)
+
+    def serve(user: NDArray[np.int64]) -> object:
+        user_id = log.user_ids[int(user[0])]
+        mine = met.indices[met.indptr[int(user[0])] : met.indptr[int(user[0]) + 1]]
+        return plain.run(ask(user_id, from_us, mine), states.get(user_id) or UserState(user_id))
+
+    deep = Entry("deep", unruled, Cost(round(train_s, 2) if train_s else None, serve_us(serve, test.users)))
     return Evaluation(
         from_us=from_us,
         to_us=to_us,
         n_users=len(test),
         n_targets=len(test.targets.items),
         funnel=score("funnel", answers.with_rules, test, slices),
-        plain=score("funnel (no rules)", answers.without_rules, test, slices),
-        baselines=tuple(run_baselines(log, len(catalogue), test, slices, progress)),
+        plain=unruled,
+        baselines=tuple(entry.scores for entry in baselines),
+        ladder=ladder([*baselines, deep], steps.tolerance),
         ranker=score_ranker(answers.probabilities, answers.labels, answers.row_users),
         recall_by_k={
             "ordered by the ranker": recall_curve(answers.ranked, test),

@@ -20,6 +20,7 @@ from registry.artifacts import Bundle, Kind, fit_problems, verify
 from training.assess import Evaluation
 from training.data import read
 from training.data.snapshot import Snapshot
+from training.evaluation.ladder import ERRORS, paired
 from training.reference import Written
 
 EXPORT_TOLERANCE = 1e-4
@@ -44,7 +45,13 @@ def all_checks(
     towers = figures.get("onnx_max_difference")
     return {
         "retrieval": [*shared, export_equality("two_tower.onnx", towers), union(judged)],
-        "ranking": [*shared, export_equality("dcn.onnx", difference), against, drift_baseline(reference)],
+        "ranking": [
+            *shared,
+            export_equality("dcn.onnx", difference),
+            against,
+            baselines(judged),
+            drift_baseline(reference),
+        ],
         "fallback": [*shared],
     }
 
@@ -168,7 +175,7 @@ def union(judged: Evaluation | None) -> Check:
 def metrics(judged: Evaluation | None) -> Check:
     """NDCG@10 of the funnel as served against every baseline of the same table.
 
-    A difference of less than two standard errors (of independent means: wider than the paired one) is inconclusive.
+    Differences are paired over users; one of less than two standard errors is inconclusive.
     """
     name = "metrics"
     if judged is None or not judged.n_users:
@@ -183,11 +190,11 @@ def metrics(judged: Evaluation | None) -> Check:
             continue
         theirs = scores.overall[METRIC]
         figures[f"{scores.name}_{METRIC}"] = theirs.value
-        noise = 2 * float(np.hypot(ours.se, theirs.se))
+        gain = paired(judged.funnel, scores, METRIC)
         said.append(f"{scores.name} {theirs.value:.4f}")
-        if ours.value < theirs.value - noise:
+        if gain.value < -ERRORS * gain.se:
             verdict = "fail"
-        elif not ours.value > theirs.value + noise and verdict == "pass":
+        elif not gain.value > ERRORS * gain.se and verdict == "pass":
             verdict = "inconclusive"
     return Check(
         name=name,
@@ -199,8 +206,32 @@ def metrics(judged: Evaluation | None) -> Check:
 
 
 def beaten(judged: Evaluation | None) -> tuple[str, ...]:
-    """Baselines with a lower NDCG@10 than the funnel as served."""
+    """Baselines with a lower NDCG@10 than the funnel as served, by more than two standard errors, paired over users."""
     if judged is None or not judged.n_users:
         return ()
-    ours = judged.funnel.value(METRIC)
-    return tuple(s.name for s in judged.baselines if s.not_run is None and s.value(METRIC) < ours)
+    gains = {s.name: paired(judged.funnel, s, METRIC) for s in judged.baselines if s.not_run is None}
+    return tuple(name for name, gain in gains.items() if gain.value > ERRORS * gain.se)
+
+
+def baselines(judged: Evaluation | None) -> Check:
+    """The ladder is whole, and it pays to climb it: the network is worth its cost over the simpler models."""
+    name = "baselines"
+    command = "streamrec train --until T"
+    if judged is None or not judged.n_users:
+        return Check(name=name, verdict="inconclusive", detail="no test window", command=command)
+    steps = judged.ladder
+    missing = [rung.name for rung in steps.rungs if not np.isfinite(rung.value.value)]
+    deep = steps.rung(judged.plain.name)
+    verdicts: dict[str | None, Verdict] = {"worth it": "pass", "not worth it": "fail"}
+    verdict = verdicts.get(deep.verdict, "inconclusive")
+    if missing and verdict == "pass":
+        verdict = "inconclusive"
+    said = f"{deep.name} is {deep.verdict}: {deep.why}" if deep.verdict else f"{deep.name}: {deep.why}"
+    return Check(
+        name=name,
+        verdict=verdict,
+        detail=f"{said}; the simplest within {steps.tolerance:.0%} of the best is {steps.choice or 'not known'}"
+        + (f"; not run: {', '.join(missing)}" if missing else ""),
+        figures={f"{rung.name}_{METRIC}": rung.value.value for rung in steps.rungs if np.isfinite(rung.value.value)},
+        command=command,
+    )

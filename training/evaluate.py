@@ -1,13 +1,12 @@
-"""Runs recommenders over a test set: the very funnel that serves, and the baselines beside it.
+"""Runs the very funnel that serves over a test set, and makes of it what a ranker learns from.
 
 U test users, N items, L places.
 """
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,9 @@ from scipy.sparse import csr_matrix
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.types import Query
 from features.online.base import UserState
-from training.baselines import ease, popularity, recency
 from training.evaluation.metrics import pad
 from training.evaluation.protocol import Lists, TestSet
-from training.evaluation.report import CANDIDATES, Scores, score
+from training.evaluation.report import CANDIDATES
 from training.gathered import Gathered
 from training.interactions import Log
 from training.models.dcn_v2 import RankingRows
@@ -172,68 +170,3 @@ def ranking_rows(
         np.concatenate(labels) if labels else np.empty(0, np.int8),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
-
-
-def top(scores: NDArray[np.floating[Any]], masked: NDArray[np.integer[Any]], k: int) -> NDArray[np.int64]:
-    """The k best rows of one user's scores without the masked ones; ties by row."""
-    scores = scores.astype(np.float64, copy=True)
-    scores[masked] = -np.inf
-    k = min(k, len(scores) - len(masked))
-    if k <= 0:
-        return np.empty(0, np.int64)
-    # Every item that ties with the k-th best comes along, then a stable order decides.
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    chosen = np.flatnonzero(scores >= threshold)
-    return chosen[np.argsort(-scores[chosen], kind="stable")][:k]
-
-
-def _same_for_all(order_by: NDArray[np.float64], test: TestSet, met: csr_matrix) -> Lists:
-    best = np.argsort(-order_by, kind="stable")
-    lists = []
-    for user in test.users:
-        mine = met.indices[met.indptr[user] : met.indptr[user + 1]]
-        head = best[: CANDIDATES + len(mine)]
-        lists.append(head[~np.isin(head, mine)][:CANDIDATES])
-    padded = pad(lists, CANDIDATES)
-    return Lists(padded, padded)
-
-
-def run_baselines(
-    log: Log,
-    n_items: int,
-    test: TestSet,
-    slices: Mapping[str, NDArray[np.bool_]],
-    progress: Progress = silent,
-) -> list[Scores]:
-    """Popularity, recency-weighted popularity and EASE, fitted on `log` and scored on `test`."""
-    positives = log.positives()
-    met = met_items(log, n_items)
-    figures = []
-    progress("baselines", 0, 3)
-    figures.append(score("popularity", _same_for_all(popularity.fit(met), test, met), test, slices))
-    progress("baselines", 1, 3)
-    decayed = recency.fit(positives.item, positives.timestamp_us, n_items, log.until_us)
-    figures.append(score(recency_name(), _same_for_all(decayed, test, met), test, slices))
-    progress("baselines", 2, 3)
-    if n_items > ease.MAX_ITEMS:
-        reason = f"{n_items} items: EASE is run up to {ease.MAX_ITEMS} (its matrix is dense)"
-        figures.append(Scores("ease", {}, not_run=reason))
-    else:
-        weights = ease.fit(met)
-        lists = [
-            top(row, met.indices[met.indptr[user] : met.indptr[user + 1]], CANDIDATES)
-            for users in _chunks(test.users, 256)
-            for user, row in zip(users, ease.score(met[users], weights), strict=True)
-        ]
-        padded = pad(lists, CANDIDATES)
-        figures.append(score("ease", Lists(padded, padded), test, slices))
-    progress("baselines", 3, 3)
-    return figures
-
-
-def recency_name() -> str:
-    return f"recency_popularity_{recency.HALF_LIFE_D:g}d"
-
-
-def _chunks(array: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
-    return (array[at : at + size] for at in range(0, len(array), size))

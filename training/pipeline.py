@@ -20,6 +20,7 @@ from registry.artifacts import Bundle, Kind, copy_bundle, open_bundle
 from registry.reference import FILES, FOLDER
 from training import checks, plots
 from training.assess import Evaluation, assess
+from training.baselines.fitted import LadderConfig
 from training.bundles import write_fallback, write_ranking
 from training.data import read, snapshot
 from training.data.snapshot import Snapshot
@@ -44,6 +45,7 @@ class TrainConfig(BaseModel):
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
     dcn: DcnConfig = DcnConfig()
+    ladder: LadderConfig = LadderConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ def train(
                 rules,
                 gather=SLATE_ROWS,
                 seed=seed,
+                steps=config.ladder,
+                train_s=time.perf_counter() - started,
                 progress=progress,
             )
         if plan.final_us != plan.cut_us:
@@ -279,6 +283,8 @@ def _log(
     for scores in judged.baselines:
         run.log_metrics({f"{scores.name}/{name}": v for name, v in scores.plain().items() if isinstance(v, float)})
     run.log_table("evaluation", [{"model": scores.name, **scores.plain()} for scores in judged.tables()])
+    run.log_table("ladder", [rung.plain() for rung in judged.ladder.rungs])
+    run.log_tags({"ladder_choice": judged.ladder.choice})
     run.log_json("slices.json", {scores.name: scores.plain_slices() for scores in judged.tables()})
     run.log_json(
         "recall_by_k.json", {name: {str(k): v for k, v in c.items()} for name, c in judged.recall_by_k.items()}

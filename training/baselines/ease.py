@@ -11,21 +11,33 @@ MAX_ITEMS = 20_000
 REGULARISATION = 1000.0
 
 
+class TooManyItems(ValueError):
+    """The dense matrix would be too large."""
+
+
 def fit(met: csr_matrix, regularisation: float = REGULARISATION) -> NDArray[np.float32]:
     """Weights float32 [N, N], zero diagonal. met: [U, N], 1 where the user met the item.
 
     Raises:
-        ValueError: more than `MAX_ITEMS` items.
+        TooManyItems: more than `MAX_ITEMS`.
     """
     n_items = met.shape[1]
-    if n_items > MAX_ITEMS:
-        raise ValueError(f"{n_items} items: EASE is run up to {MAX_ITEMS} (its matrix is dense)")
+    check_size(n_items)
     gram: NDArray[Any] = (met.T @ met).toarray().astype(np.float64 if n_items <= 8000 else np.float32)
     gram[np.diag_indices(n_items)] += regularisation
     inverse = np.linalg.inv(gram)
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
     return np.asarray(weights, np.float32)
+
+
+def check_size(n_items: int) -> None:
+    """
+    Raises:
+        TooManyItems: more than `MAX_ITEMS`.
+    """
+    if n_items > MAX_ITEMS:
+        raise TooManyItems(f"{n_items} items: EASE is run up to {MAX_ITEMS} (its matrix is dense)")
 
 
 def score(met: csr_matrix, weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,17 +13,20 @@ from training.evaluation.protocol import Lists, TestSet
 
 K = 10
 CANDIDATES = 500
+PAIRED = ("ndcg@10", "recall@500")  # kept by user
 RECALL_AT = (10, 20, 50, 100, 200, 300, 400, 500)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One recommender. slices: slice → metric → estimate."""
+    """One recommender. slices: slice → metric → estimate. by_user: metric → float64 [U], in the order of the test set,
+    for comparisons of two models on the same users."""
 
     name: str
     overall: Mapping[str, Estimate]
     slices: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     not_run: str | None = None  # the reason, when there are no figures
+    by_user: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     def value(self, metric: str) -> float:
         return self.overall[metric].value
@@ -67,7 +70,7 @@ def score(name: str, lists: Lists, test: TestSet, slices: Mapping[str, NDArray[n
         | {"coverage": metrics.coverage(lists.slates[mask], test.n_items, K)}
         for label, mask in (slices or {}).items()
     }
-    return Scores(name, overall, by_slice)
+    return Scores(name, overall, by_slice, by_user={metric: values[metric] for metric in PAIRED})
 
 
 def recall_curve(lists: NDArray[np.int64], test: TestSet) -> dict[int, float]:

@@ -13,6 +13,7 @@ from contracts.errors import DataError, NotFound
 from contracts.settings import Settings
 from registry.artifacts import fit_problems, open_bundle, verify
 from registry.models import Registry
+from training.baselines.fitted import BASELINES
 from training.holdout import time_of_share
 from training.pipeline import TrainConfig, TrainResult, train
 
@@ -37,9 +38,9 @@ def trained(
     return result, settings, source, root / "bundles"
 
 
-def test_the_table_has_the_funnel_and_three_baselines_with_errors(trained: tuple) -> None:
+def test_the_table_has_the_funnel_and_the_baselines_with_errors(trained: tuple) -> None:
     result = trained[0]
-    assert set(result.baselines) == {"popularity", "recency_popularity_14d", "ease"}
+    assert set(result.baselines) == set(BASELINES)
     for figures in (result.metrics, *result.baselines.values()):
         for name in ("ndcg@10", "recall@10", "recall@500", "hit@10", "mrr@10", "map@10", "coverage"):
             assert 0 <= figures[name] <= 1
@@ -47,6 +48,23 @@ def test_the_table_has_the_funnel_and_three_baselines_with_errors(trained: tuple
     assert result.metrics["recall@500:two_tower"] <= 1
     assert {"no_rules_ndcg@10", "ranker_auc", "ranker_log_loss", "ranker_ece"} <= set(result.metrics)
     json.dumps(result.metrics, allow_nan=False)
+
+
+def test_the_ladder_ends_with_the_network_and_gives_each_rung_a_cost(trained: tuple) -> None:
+    result, settings, _, _ = trained
+    steps = result.evaluation.ladder
+    assert [rung.name for rung in steps.rungs] == [*BASELINES, "funnel (no rules)"]
+    for rung in steps.rungs:
+        assert rung.cost.train_s is not None
+        assert rung.cost.serve_us is not None
+        assert rung.cost.serve_us > 0
+    evidence = Registry.open(settings).evidence(Registry.open(settings).resolve(result.models["ranking"]))
+    assert evidence is not None
+    check = next(check for check in evidence.checks if check.name == "baselines")
+    assert set(check.figures) == {f"{name}_ndcg@10" for name in (*BASELINES, "funnel (no rules)")}
+    assert check.verdict == {"worth it": "pass", "not worth it": "fail"}.get(
+        steps.rung("funnel (no rules)").verdict or "", "inconclusive"
+    )
 
 
 def test_three_bundles_that_fit_one_another_are_registered_with_evidence(trained: tuple) -> None:
@@ -62,7 +80,7 @@ def test_three_bundles_that_fit_one_another_are_registered_with_evidence(trained
         assert evidence is not None
         checks = {check.name: check for check in evidence.checks}
         assert {"lineage", "artifacts", "parity", "leakage"} <= set(checks)
-        assert [c for c in checks.values() if c.name != "metrics" and c.verdict == "fail"] == []
+        assert [c for c in checks.values() if c.name not in ("metrics", "baselines") and c.verdict == "fail"] == []
         assert ("metrics" in checks) == (kind == "ranking")
 
 
