@@ -61,7 +61,7 @@ class TwoStage:
         """int64 [u, 500], best first, -1 after the end."""
         first = self.facts.blend
         candidates = best(first.scores(users), first.met[users])
-        score = self.trees.predict(rerank_features.rows(self.facts, users, candidates), num_threads=threads())
+        score = self.trees.predict(rerank_features.rows(self.facts, users, candidates), num_threads=1)
         score = np.where(candidates >= 0, np.asarray(score).reshape(candidates.shape), -np.inf)
         return np.take_along_axis(candidates, np.argsort(-score, axis=1, kind="stable"), 1)
 
