@@ -23,9 +23,11 @@ from training.evaluate import ask, met_items, run_funnel
 from training.evaluation.ladder import Cost, Entry, Ladder, ladder
 from training.evaluation.report import RankerScores, Scores, recall_curve, score, score_ranker
 from training.gathered import Gathered
-from training.holdout import read_window, test_set, user_slices, user_words
+from training.holdout import read_window, test_set, user_words
 from training.interactions import Items, read_log
 from training.progress import Progress, silent
+from training.study.cohorts import user_cohorts
+from training.study.study import Study, study
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Evaluation:
     ranker: RankerScores
     recall_by_k: Mapping[str, Mapping[int, float]]
     ms_per_user: float
+    study: Study | None = None  # slices of items, fairness, cold start
     shown: pa.Table | None = None  # what the ranker read of the slates, with labels, in the shape of features/frame.py
 
     def metrics(self) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def assess(
     log = read_log(folder, config, Items(catalogue, [""] * len(catalogue), None), from_us)  # type: ignore[arg-type]
     window = read_window(folder, config, catalogue, log, from_us, to_us)
     test = test_set(log, window, len(catalogue))
-    slices = user_slices(folder, config, log, test.users)
+    slices = user_cohorts(folder, config, log, catalogue, test.users)
     funnel, plain = Funnel(models, rules), Funnel(models, None)
     columns = item_features_as_of(folder, from_us, list(catalogue.item_ids))
     items = ItemSnapshot(f"as-of-{from_us}", catalogue.item_ids, columns, dict.fromkeys(columns, from_us))
@@ -126,5 +129,6 @@ def assess(
             "ordered by merged score": recall_curve(answers.merged, test),
         },
         ms_per_user=answers.seconds_per_user * 1e3,
+        study=study(folder, config, log, window, test, catalogue, slices, answers.with_rules, funnel, seed=seed),
         shown=gathered.table() if gathered else None,
     )

@@ -4,7 +4,7 @@ The lineage check is the registry's (registry/evidence.py).
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,13 @@ def all_checks(
     cut_us: int,
     difference: float,
     reference: Written,
+    rigour: Sequence[Check] = (),
 ) -> dict[Kind, list[Check]]:
-    """By model: what each version carries."""
+    """By model: what each version carries. rigour: leakage, slices, fairness, calibration, cold start; the ranking's,
+    as it is the funnel with its ranker that they are of; leakage is everybody's."""
     shared = [artifacts(bundles), parity(kept), leakage(kept, judged, cut_us)]
+    shared += [check for check in rigour if check.name.startswith("leakage")]
+    own = [check for check in rigour if not check.name.startswith("leakage")]
     against = metrics(judged)
     figures = bundles["retrieval"].manifest.params.get("figures", {})
     towers = figures.get("onnx_max_difference")
@@ -51,6 +55,7 @@ def all_checks(
             against,
             baselines(judged),
             drift_baseline(reference),
+            *own,
         ],
         "fallback": [*shared],
     }

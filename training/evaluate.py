@@ -147,7 +147,7 @@ def ranking_rows(
 ) -> RankingRows:
     """The rows of each user's candidates, labelled by the targets: what the ranker learns from. gathered: takes some of
     them."""
-    rows, labels, counts = [], [], []
+    rows, labels, counts, asked = [], [], [], []
     if gathered is not None:
         gathered.expect(len(test), max(1, gathered.at_most // max(len(test), 1)))
     for position, user in enumerate(test.users):
@@ -162,6 +162,7 @@ def ranking_rows(
             rows.append(funnel.rows(query, profile, candidates))
             labels.append(np.isin(candidates.items, wanted).astype(np.int8))
             counts.append(len(candidates))
+            asked.append(user_id)
             if gathered is not None:
                 gathered.candidates(position, profile, candidates, rows[-1], labels[-1])
         progress("candidates to learn from", position + 1, len(test))
@@ -169,4 +170,5 @@ def ranking_rows(
         np.concatenate(rows) if rows else np.empty((0, 0), np.float32),
         np.concatenate(labels) if labels else np.empty(0, np.int8),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        tuple(asked),
     )

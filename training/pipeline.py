@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.recommender.rules import default_rules
 from contracts.errors import DataError, NotFound
+from contracts.quality import QualityPolicy
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
 from features.registry import REGISTRY
@@ -27,11 +28,15 @@ from training.data.snapshot import Snapshot
 from training.fitting import Fitter
 from training.holdout import TEST_SHARE, time_of_share
 from training.interactions import read_items, read_log
+from training.leakage.run import leakage_checks
 from training.models.dcn_v2 import DcnConfig
 from training.progress import Progress, silent
 from training.ranking import Rankers, RankingConfig, fit_rankers, moments
 from training.reference import SLATE_ROWS, write_reference
 from training.retrieval import RetrievalConfig
+from training.study.checks import study_checks
+from training.study.logged import log_rigour
+from training.weaker import what_is_weaker
 
 SOURCES_INDEX = "sources.json"
 
@@ -90,8 +95,10 @@ def train(
     started = time.perf_counter()
     config = config or TrainConfig()
     rules = rules or (RulesDocument.read(settings.rules) if settings.rules else default_rules())
+    quality = QualityPolicy.read(settings.quality)
     kept, notes = take_snapshot(data, settings.home)
     plan = split(kept, until_us, config)
+    notes = (*notes, *what_is_weaker(kept.folder, kept.config, plan.final_us))
     registry = Registry.open(settings)
     with (
         registry.run(
@@ -144,8 +151,22 @@ def train(
             data_digest=kept.digest,
             seed=seed,
         )
-        evidence = checks.all_checks(kept, bundles, judged, plan.cut_us, difference, reference)
+        rigour = [
+            *leakage_checks(
+                kept.folder,
+                kept.config,
+                plan.cut_us,
+                plan.test_to_us,
+                rankers,
+                judged.study.sides if judged and judged.study else None,
+                dcn=config.dcn,
+                seed=seed,
+            ),
+            *study_checks(judged, quality, rankers.calibration),
+        ]
+        evidence = checks.all_checks(kept, bundles, judged, plan.cut_us, difference, reference, rigour)
         _log(run, kept, data, judged, rankers, warnings, folder)
+        log_rigour(run, rigour, judged, quality, rankers.calibration)
         for file in FILES:
             run.log_file(reference.folder / file, folder=FOLDER)
         figures = judged.metrics() if judged else {}

@@ -22,6 +22,7 @@ from contracts.errors import DataError
 from features.offline.states import user_states_as_of
 from features.ranking import RowSchema, row_schema
 from registry.artifacts import Bundle
+from training.calibration import Choice, choose
 from training.evaluate import met_items, ranking_rows
 from training.evaluation.protocol import TestSet
 from training.gathered import Gathered
@@ -35,6 +36,7 @@ from training.reference import CANDIDATE_ROWS
 
 CONTEXT_COLUMNS = ("country", "device")
 SAMPLED_USERS = 64
+STUDIED_USERS = 400  # whose rows the leakage checks look at
 
 # (until_us, folder) → retrieval bundle fitted on events before until_us
 Fit = Callable[[int, Path], Bundle]
@@ -65,6 +67,10 @@ class Rankers:
     candidates: tuple[
         pa.Table, ...
     ]  # some of the rows that were learned from, scored, as features/frame.py shapes them
+    studied: RankingRows  # of some users, whole, to look for leaks in
+    learned_users: frozenset[str]
+    held_out_users: frozenset[str]
+    calibration: Choice  # what the held-out users would choose, and what it is worth
 
     @property
     def reads(self) -> dict[str, bool]:
@@ -191,9 +197,7 @@ def fit_rankers(
     else:
         warnings.append("no user has a new item before the cut: the ranker keeps the order of retrieval")
         data = RankingRows(np.zeros((1, len(schema.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
-    order = np.random.default_rng(seed).permutation(data.n_users)
-    cut = round(data.n_users * ranking.held_out_share)
-    held_out, train = data.take(np.sort(order[:cut])), data.take(np.sort(order[cut:]))
+    held_out, train, order = hold_out_people(data, ranking.held_out_share, seed)
     if train.labels.sum() < 50:
         warnings.append(f"the ranker learns from {int(train.labels.sum())} positive candidates only")
     network = fit_dcn(schema, train, held_out, seed=seed, config=dcn, progress=progress)
@@ -209,4 +213,28 @@ def fit_rankers(
     )
     tables = [gathered.table(lambda rows: predict(network, rows)) for gathered in kept]
     candidates = tuple(table for table in tables if table is not None)
-    return Rankers(schema, network, light, sample, figures, tuple(warnings), importance, candidates)
+    return Rankers(
+        schema,
+        network,
+        light,
+        sample,
+        figures,
+        tuple(warnings),
+        importance,
+        candidates,
+        data.take(np.sort(order[:STUDIED_USERS])),
+        frozenset(train.user_ids),
+        frozenset(held_out.user_ids),
+        choose(predict(network, held_out.rows, raw=True), held_out.labels, held_out.users, seed=seed),
+    )
+
+
+def hold_out_people(data: RankingRows, share: float, seed: int) -> tuple[RankingRows, RankingRows, NDArray[np.int64]]:
+    """(held out, learned from, all users in the order of the draw). Who is held out is so at every moment: rows of one
+    person a week earlier would tell of those that the network is stopped and calibrated on."""
+    names = data.user_ids or tuple(map(str, range(data.n_users)))
+    distinct, person = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(distinct))
+    order = np.argsort(place[person], kind="stable")
+    apart = place[person] < round(len(distinct) * share)
+    return data.take(np.flatnonzero(apart)), data.take(np.flatnonzero(~apart)), order

@@ -153,6 +153,15 @@ def auc(scores: Floats, labels: Integers) -> float:
     return float((mean_rank[inverse][labels > 0].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def auc_se(area: float, positives: int, negatives: int) -> float:
+    """Standard error of an AUC over independent rows (Hanley & McNeil, Radiology 1982); NaN with one class only."""
+    if not positives or not negatives:
+        return float("nan")
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (positives - 1) * (one - area**2) + (negatives - 1) * (two - area**2)
+    return float(np.sqrt(max(spread, 0.0) / (positives * negatives)))
+
+
 def log_loss(
     probabilities: Floats,
     labels: Integers,

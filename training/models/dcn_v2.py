@@ -48,11 +48,15 @@ class DcnConfig:
 
 @dataclass(frozen=True, slots=True)
 class RankingRows:
-    """Rows of several users' candidates, one user after another. labels: int8 [R]; indptr: int64 [U + 1]."""
+    """Rows of several users' candidates, one user after another. labels: int8 [R]; indptr: int64 [U + 1].
+
+    user_ids: U names, of which one may come twice (two moments of one person); empty where nobody asks.
+    """
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int8]
     indptr: NDArray[np.int64]
+    user_ids: tuple[str, ...] = ()
 
     @property
     def n_users(self) -> int:
@@ -67,7 +71,8 @@ class RankingRows:
         counts = np.diff(self.indptr)[users]
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         at = np.concatenate([np.arange(self.indptr[u], self.indptr[u + 1]) for u in users] or [np.empty(0, np.int64)])
-        return RankingRows(self.rows[at], self.labels[at], indptr)
+        names = tuple(self.user_ids[u] for u in users.tolist()) if self.user_ids else ()
+        return RankingRows(self.rows[at], self.labels[at], indptr, names)
 
     @classmethod
     def join(cls, parts: Sequence["RankingRows"]) -> "RankingRows":
@@ -76,6 +81,7 @@ class RankingRows:
             np.concatenate([p.rows for p in parts]),
             np.concatenate([p.labels for p in parts]),
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            tuple(name for p in parts for name in p.user_ids) if all(p.user_ids for p in parts) else (),
         )
 
 

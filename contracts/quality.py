@@ -1,0 +1,75 @@
+"""The quality policy: how much worse than the whole a slice may be, and the limits of fairness and calibration."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from contracts.errors import DataError
+
+
+class SliceLimits(BaseModel):
+    """worse_by: share of the whole's figure that a slice may lack. limits: the same for one slice
+    (`country=DE`) or one group of slices (`country`), before `worse_by`; 1 exempts it: it is told and not judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    worse_by: float = Field(0.5, ge=0, le=1)
+    least_users: int = Field(30, ge=2, description="below so many users a slice is not judged")
+    limits: dict[str, float] = {
+        # Nothing was learned of these, or next to nothing: cold start has figures of its own.
+        "item=cold (no event)": 1.0,
+        "item=not in the catalogue": 1.0,
+        "item_popularity=tail": 1.0,
+    }
+
+    def of(self, name: str) -> float:
+        """The limit of a slice `group=value`."""
+        return self.limits.get(name, self.limits.get(name.split("=", 1)[0], self.worse_by))
+
+
+class FairnessLimits(BaseModel):
+    """disparate_impact: the four-fifths rule (EEOC, 29 CFR 1607.4, 1978). enforce: a ratio that is surely below it
+    fails; otherwise it is inconclusive, for people to judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    disparate_impact: float = Field(0.8, ge=0, le=1)
+    least_users: int = Field(30, ge=2)
+    enforce: bool = False
+
+
+class CalibrationLimits(BaseModel):
+    """ece_of_base_rate: calibration error as a share of the base rate, as candidates are rarely positive."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ece_of_base_rate: float = Field(0.5, gt=0)
+    least_positives: int = Field(50, ge=1)
+
+
+class QualityPolicy(BaseModel):
+    """One document. Without one these defaults hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slices: SliceLimits = SliceLimits()
+    fairness: FairnessLimits = FairnessLimits()
+    calibration: CalibrationLimits = CalibrationLimits()
+
+    @classmethod
+    def read(cls, path: Path | None) -> "QualityPolicy":
+        """The defaults without a path.
+
+        Raises:
+            DataError: missing, not TOML, an unknown key, or a value out of range.
+        """
+        if path is None:
+            return cls()
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text()))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise DataError(f"quality policy {path}: {error}") from error
+        except ValidationError as error:
+            problems = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors())
+            raise DataError(f"quality policy {path}: {problems}") from error

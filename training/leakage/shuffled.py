@@ -1,0 +1,72 @@
+"""A run on shuffled labels must fall to chance: what it still finds, it has from the rows that it is judged on.
+
+Zhang et al., "Understanding deep learning requires rethinking generalization", ICLR 2017, and scikit-learn's
+permutation test (Ojala & Garriga, JMLR 2010) use the same device. R rows.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.evidence import Check, Verdict
+from features.ranking import RowSchema
+from training.evaluation.metrics import auc, auc_se
+from training.models.dcn_v2 import DcnConfig, RankingRows, fit_dcn, predict
+from training.models.logistic import fit_logistic
+
+HELD_OUT = 0.4
+LEAST_POSITIVES = 30
+Z = 3.0
+CHANCE = 0.5
+BAND = 0.05  # an interval that ends above this much over chance has not shown that there is nothing
+
+# (rows to learn from, rows to judge on) → scores of the latter, float [R].
+Procedure = Callable[[RankingRows, RankingRows], NDArray[np.floating]]  # type: ignore[type-arg]
+
+
+def rankers_again(schema: RowSchema, config: DcnConfig, seed: int) -> dict[str, Procedure]:
+    """Both rankers as the training fits them, the network with a few steps only."""
+    short = replace(config, epochs=1, min_steps=min(config.min_steps, 40))
+    return {
+        "dcn": lambda learn, judge: predict(fit_dcn(schema, learn, learn, seed=seed, config=short), judge.rows),
+        "logistic": lambda learn, judge: fit_logistic(schema, learn, learn, seed=seed, max_rows=30_000).predict(
+            judge.rows
+        ),
+    }
+
+
+def shuffled_labels(rows: RankingRows, procedures: Mapping[str, Procedure], *, seed: int) -> Check:
+    """Labels change places among all rows; each procedure learns on some users and is judged on the others."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(rows.n_users)
+    cut = round(rows.n_users * HELD_OUT)
+    mixed = RankingRows(rows.rows, random.permutation(rows.labels), rows.indptr, rows.user_ids)
+    learn, judge = mixed.take(np.sort(order[cut:])), mixed.take(np.sort(order[:cut]))
+    positives = int(judge.labels.sum())
+    if min(positives, int(learn.labels.sum()), len(judge.labels) - positives) < LEAST_POSITIVES:
+        return Check(
+            name="leakage_shuffled",
+            verdict="inconclusive",
+            detail=f"{positives} positive rows to judge a shuffled run on, of {LEAST_POSITIVES}",
+            command="streamrec train",
+        )
+    verdict: Verdict = "pass"
+    figures, said = {}, []
+    for name, fit in procedures.items():
+        found = auc(fit(learn, judge), judge.labels)
+        error = auc_se(found, positives, len(judge.labels) - positives)
+        figures[f"{name}_shuffled_auc"] = found
+        said.append(f"{name} {found:.3f} ± {Z * error:.3f}")
+        if found - Z * error > CHANCE:
+            verdict = "fail"
+        elif found + Z * error > CHANCE + BAND and verdict == "pass":
+            verdict = "inconclusive"
+    return Check(
+        name="leakage_shuffled",
+        verdict=verdict,
+        detail=f"AUC after learning shuffled labels, on other users: {', '.join(said)} (chance is {CHANCE:g})",
+        figures=figures,
+        command="streamrec train",
+    )
