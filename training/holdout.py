@@ -4,7 +4,6 @@ A user who is not in the training log is -1; an item that the catalogue does not
 own from N on.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
 from features.labels import LabelRule
 from training.data import read
-from training.evaluation import slices
 from training.evaluation.protocol import TestSet, hold_out
 from training.interactions import Log
 
@@ -72,13 +70,6 @@ def test_set(log: Log, window: Window, n_items: int) -> TestSet:
         test_items=window.item,
         n_items=n_items,
     )
-
-
-def user_slices(
-    folder: Path, config: DatasetConfig, log: Log, users: NDArray[np.int64]
-) -> Mapping[str, NDArray[np.bool_]]:
-    """Slices of `users` (rows of the log): by activity, and by the slice columns that describe users."""
-    return slices.named(met_counts(log)[users], user_words(folder, config, log, users))
 
 
 def user_words(folder: Path, config: DatasetConfig, log: Log, users: NDArray[np.int64]) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """Named groups of users and of items. A slice is a boolean mask, `group=value`; slices may overlap and may be empty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_VALUES = 8  # of one attribute: the most frequent; the others are one slice
-MIN_USERS = 2
 RARE = 0.01  # of the users: a value that fewer have is in the rare cohort
 HIGH_VALUE = 0.95  # quantile of spend from which on a spender is of high value
 HEAD, TAIL = 0.5, 0.9  # of all positive events, from the most popular item on
@@ -34,14 +33,6 @@ def attribute(name: str, values: Sequence[str]) -> Masks:
     masks = {f"{name}={value}": array == value for value in first}
     rest = ~np.isin(array.astype(str), first)
     return masks | ({f"{name}=other": rest} if rest.any() else {})
-
-
-def named(met: NDArray[np.integer[Any]], attributes: Mapping[str, Sequence[str]]) -> Masks:
-    """All slices with at least `MIN_USERS` users."""
-    masks = activity(met)
-    for name, values in attributes.items():
-        masks |= attribute(name, values)
-    return {name: np.asarray(mask, bool) for name, mask in masks.items() if int(np.sum(mask)) >= MIN_USERS}
 
 
 def bands(group: str, days: NDArray[np.floating[Any]], edges: Sequence[float]) -> Masks:

@@ -84,6 +84,28 @@ def test_three_bundles_that_fit_one_another_are_registered_with_evidence(trained
         assert ("metrics" in checks) == (kind == "ranking")
 
 
+def test_every_training_looks_for_leaks_and_judges_slices_fairness_calibration_and_cold_start(trained: tuple) -> None:
+    result, settings, _, _ = trained
+    registry = Registry.open(settings)
+    of = {kind: registry.evidence(registry.resolve(uri)) for kind, uri in result.models.items()}
+    leaks = {f"leakage_{what}" for what in ("ids", "duplicates", "overlap", "single_feature", "shuffled")}
+    for evidence in of.values():
+        assert evidence is not None
+        checks = {check.name: check for check in evidence.checks}
+        assert leaks <= set(checks)
+        assert checks["leakage_overlap"].verdict == "pass"
+        assert [name for name in leaks if checks[name].verdict == "fail"] == []
+    checks = {check.name: check for check in of["ranking"].checks}
+    assert {"slices", "fairness", "calibration", "cold_start"} <= set(checks)
+    # A world of 20 days has nobody with a tenure of 90: a slice without an event is no pass.
+    assert checks["slices"].verdict == "inconclusive"
+    assert "with no event in the test" in checks["slices"].detail
+    study = result.evaluation.study
+    assert study.sides.met == study.sides.late == study.sides.early == 0
+    assert study.sides.targets == result.evaluation.n_targets
+    assert {"tenure=<7 d", "value=high", "recency=<1 d"} <= set(result.evaluation.funnel.slices)
+
+
 def test_a_second_training_gives_the_same_figures_also_when_the_folder_is_gone(
     trained: tuple, quick: TrainConfig
 ) -> None:
@@ -111,7 +133,7 @@ def test_a_cut_before_the_data_is_a_clear_error(data: Path, settings: Settings, 
         train(data, until_us=1, seed=0, settings=settings, config=quick)
 
 
-@pytest.mark.parametrize("keep", ["one user", "one item", "three rows"])
+@pytest.mark.parametrize("keep", ["one user", "one item", "all positives", "three rows"])
 def test_too_little_data_trains_with_a_warning_or_says_what_is_missing(
     data: Path, trained: tuple, quick: TrainConfig, tmp_path: Path, keep: str
 ) -> None:
@@ -122,6 +144,8 @@ def test_too_little_data_trains_with_a_warning_or_says_what_is_missing(
             rows = table.filter(pc.equal(table["user_id"], clicks["user_id"][0].as_py()))
         case "one item":
             rows = table.filter(pc.equal(table["item_id"], clicks["item_id"][0].as_py()))
+        case "all positives":
+            rows = clicks
         case _:
             rows = clicks.slice(0, 3)
     small = tmp_path / "small"

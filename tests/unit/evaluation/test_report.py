@@ -71,12 +71,14 @@ def test_a_ranker_without_rows_is_unknown() -> None:
 
 
 def test_slices_are_activity_and_the_frequent_values_of_attributes() -> None:
-    met = np.array([0, 1, 6, 30, 200, 300])
-    country = ["DE", "DE", "DE", "FR", "FR", ""]
-    masks = slices.named(met, {"country": country})
+    masks = slices.activity(np.array([0, 1, 6, 30, 200, 300]))
     assert masks["activity=cold (<5)"].tolist() == [True, True, False, False, False, False]
-    assert masks["country=DE"].sum() == 3
-    assert "country=unknown" not in masks  # one user: no slice
+    masks = slices.attribute("country", ["DE", "DE", "DE", "FR", "FR", ""])
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {
+        "country=DE": 3,
+        "country=FR": 2,
+        "country=unknown": 1,
+    }
 
 
 def test_rare_values_are_one_slice() -> None:
