@@ -32,9 +32,9 @@ class LadderConfig(BaseModel):
     tolerance: float = Field(TOLERANCE, ge=0, lt=1, description="what a more complex model must bring, relative")
     boosted: bool = Field(True, description="fit the two-stage reference with boosted trees")
     rows_per_event: float = Field(
-        1.0, gt=0, description="candidates that the boosted trees learn from, for each positive event before the cut"
+        2.5, gt=0, description="candidates that the boosted trees learn from, for each positive event before the cut"
     )
-    max_rows: int = Field(600_000, ge=1000, description="the same, at most")
+    max_rows: int = Field(1_500_000, ge=1000, description="the same, at most")
 
 
 class NotRun(Exception):
