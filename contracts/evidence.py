@@ -8,7 +8,11 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 
 
 class Check(BaseModel):
-    """One check. `inconclusive` also says that nothing is known: missing data is never a pass."""
+    """One check. `inconclusive` also says that nothing is known: missing data is never a pass.
+
+    advisory: it is told for people to weigh. Its failure counts as any; that it is inconclusive holds nothing up, since
+    on most logs it will always be (newcomers are few, a ratio of groups is a question and no answer).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -17,6 +21,12 @@ class Check(BaseModel):
     detail: str
     command: str | None = Field(None, description="what produces this check when it is missing")
     figures: dict[str, float] = {}
+    advisory: bool = False
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether a release waits for it."""
+        return self.verdict == "fail" or (self.verdict == "inconclusive" and not self.advisory)
 
 
 class Evidence(BaseModel):
@@ -34,7 +44,7 @@ class Evidence(BaseModel):
     @property
     def readiness(self) -> Verdict:
         """`fail` if one fails, else `inconclusive` if one is or none is there, else `pass`."""
-        verdicts = {check.verdict for check in self.checks}
+        verdicts = {check.verdict for check in self.checks if check.holds_up}
         if "fail" in verdicts:
             return "fail"
-        return "inconclusive" if "inconclusive" in verdicts or not verdicts else "pass"
+        return "inconclusive" if verdicts or not self.checks else "pass"

@@ -61,7 +61,7 @@ def within_limits(found: Sequence[Part]) -> Check:
     figures = {"slices": float(len(found)), "failed": float(len(failed)), "undecided": float(len(open_))}
     if low is not None and low.whole > 0:
         figures["worst_share"] = low.value / low.whole
-    return Check(name="slices", verdict=verdict, detail="; ".join(said), figures=figures, command=UNTIL)
+    return Check(name="slices", verdict=verdict, detail="; ".join(said), figures=figures, command=UNTIL, advisory=True)
 
 
 def fair(impacts: Sequence[Impact], limits: FairnessLimits) -> Check:
@@ -86,6 +86,7 @@ def fair(impacts: Sequence[Impact], limits: FairnessLimits) -> Check:
         detail="; ".join(said) or f"no two groups with {limits.least_users} users each",
         figures={f"ratio {impact.what}": impact.ratio for impact in known},
         command=UNTIL,
+        advisory=True,
     )
 
 
@@ -131,6 +132,7 @@ def cold_start(study: Study) -> Check:
         detail=f"{users}; {items}",
         figures={name: value for name, value in figures.items() if np.isfinite(value)},
         command=UNTIL,
+        advisory=True,
     )
 
 

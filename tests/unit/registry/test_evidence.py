@@ -3,6 +3,7 @@ import pytest
 from contracts.errors import ArtifactError
 from contracts.evidence import Check
 from registry.evidence import document, joint_readiness, merged, parse
+from registry.releases.candidate import missing
 
 PASS = Check(name="parity", verdict="pass", detail="equal at 1,000 moments")
 FAIL = Check(name="leakage", verdict="fail", detail="an item of tomorrow")
@@ -19,6 +20,15 @@ def test_a_later_check_joins_and_one_of_the_same_name_replaces() -> None:
     )
     assert [check.name for check in later.checks] == ["parity", "leakage", "load"]
     assert (first.readiness, later.readiness) == ("fail", "pass")
+
+
+def test_what_is_told_for_people_to_weigh_holds_nothing_up_unless_it_fails() -> None:
+    told = Check(name="cold_start", verdict="inconclusive", detail="3 new users", advisory=True)
+    assert document("m", "run", [PASS, told]).readiness == "pass"
+    assert document("m", "run", [PASS, told.model_copy(update={"verdict": "fail"})]).readiness == "fail"
+    assert document("m", "run", [PASS, told.model_copy(update={"advisory": False})]).readiness == "inconclusive"
+    documents = dict.fromkeys(("retrieval", "ranking", "fallback"), document("m", "run", [PASS, told]))
+    assert missing(documents) == []
 
 
 def test_models_are_as_ready_as_the_least_of_them() -> None:
