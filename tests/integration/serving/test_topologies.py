@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+from functools import partial
 
 import httpx
 import numpy as np
@@ -104,6 +105,20 @@ def test_under_load_requests_are_ranked_in_batches_and_all_are_answered(distribu
     assert 0 < ranked()[0] - batches < len(by_dcn)
 
 
+AGAIN = 'runner_calls_total{how="tried_again",runner="Ranking"}'
+
+
+def full_again(seen, since) -> bool:
+    rungs = [rung for _, rung, at in seen if at > since]
+    return len(rungs) > 100 and rungs[-20:] == ["full"] * 20
+
+
+def process_of(served, name) -> int:
+    """The pid of a runner, which is another after each start."""
+    children = psutil.Process(served.process.pid).children(recursive=True)
+    return next(child.pid for child in children if "--service" in (words := child.cmdline()) and name in words)
+
+
 def test_a_ranking_process_killed_under_load_loses_no_request(distributed):
     """Each answer is a 200, and none is below `simple_ranking`; then it is `full` again."""
     assert distributed.recommend(user_id="u1")["ranked_by"] == "dcn"
@@ -127,10 +142,13 @@ def test_a_ranking_process_killed_under_load_loses_no_request(distributed):
         try:
             wait_until(lambda: len(seen) > 100, 60, why="load")
             killed = time.monotonic()
-            os.kill(distributed.document["processes"]["Ranking"], signal.SIGKILL)
-            # Those under way may be ranked by the new process, on their second try; the others need not wait for it.
-            since = lambda: [r for _, r, at in seen if at > killed]  # noqa: E731
-            wait_until(lambda: len(since()) > 100 and since()[-20:] == ["full"] * 20, 90, "the ranker's return")
+            for _ in range(5):  # until one has cut a call off
+                os.kill(process_of(distributed, "Ranking"), signal.SIGKILL)
+                began = time.monotonic()
+                # Calls under way may be ranked by the new process, on their second try; the others need not wait.
+                wait_until(partial(full_again, seen, began), 90, "the ranker's return")
+                if distributed.counted(AGAIN):
+                    break
         finally:
             stop.set()
         for client in clients:
@@ -138,7 +156,7 @@ def test_a_ranking_process_killed_under_load_loses_no_request(distributed):
     after = collections.Counter((status, degradation) for status, degradation, at in seen if at > killed)
     assert set(after) <= {(200, "full"), (200, "simple_ranking")}, after
     assert {status for status, _, _ in seen} == {200}
-    assert distributed.counted('runner_calls_total{how="tried_again",runner="Ranking"}') >= 1
+    assert distributed.counted(AGAIN) >= 1
 
 
 @pytest.mark.slow
@@ -153,6 +171,11 @@ def test_under_stock_bentoml_serve_a_killed_ranker_comes_back_and_a_killed_arbit
         url,
         STREAMREC_TOPOLOGY="distributed",
         STREAMREC_DEVICE="gpu",  # and there is none: the CPU ranks, with a warning
+        # Less than a start takes: with more, the second try waits for the new process, and no other rung answers.
+        STREAMREC_DEADLINE_MS="2500",
+        STREAMREC_FEATURES_BUDGET_MS="200",
+        STREAMREC_RETRIEVAL_BUDGET_MS="900",
+        STREAMREC_RANKING_BUDGET_MS="900",
     ) as served:
         arbiter = psutil.Process(served.process.pid)
         children = {p.pid: " ".join(p.cmdline()) for p in arbiter.children(recursive=True)}
