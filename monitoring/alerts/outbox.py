@@ -28,7 +28,7 @@ def message(notice: Notice, schema: Schema) -> Message:
     said = [s.details.get("severity") for s in notice.signals if s.family == "level"]
     if said and all(s == "ticket" for s in said if s):
         criticality = "ticket"  # a slow burn is nobody's night
-    links = [str(link) for s in notice.signals if (link := s.details.get("report"))]
+    links = [str(link) for s in notice.signals if (link := s.details.get("page"))]
     return Message(
         key=notice.key,
         kind=notice.kind,

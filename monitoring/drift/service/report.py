@@ -94,7 +94,12 @@ class DriftReport:
             value=one.flat.effect,
             threshold=one.flat.threshold,
             since=one.since_us or self.since_us,
-            details={"where": [w.slice for w in one.where], "importance": one.importance, "psi": one.psi},
+            details={
+                "where": [w.slice for w in one.where],
+                "importance": one.importance,
+                "psi": one.psi,
+                "page": self.page or None,
+            },
         )
 
     def _of_kind(self, kind: str, found: list[Found]) -> Signal:

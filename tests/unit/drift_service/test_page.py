@@ -9,11 +9,14 @@ import pytest
 
 from benchmarks.watch_log import Drift, World, write_log, write_reference
 from contracts.settings import Settings
+from monitoring.alerts.grouping import Notice
+from monitoring.alerts.outbox import message
 from monitoring.drift.service.report import DriftReport
 from monitoring.drift.service.run import drift_run
 from monitoring.frames.reference import read_reference
 from monitoring.reports.page import page_name, write_page
 from monitoring.reports.ranking import Ranking, ranking
+from monitoring.watch.schema import read_schema, schema_path
 
 DAY_US = 86_400_000_000
 
@@ -67,6 +70,9 @@ def test_a_drift_gets_a_page_with_our_verdicts_above_evidentlys_and_no_outside_r
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', text)
     severity = next(s for s in report.signals() if s.name == "drift.severity")
     assert severity.details["page"] == str(page)
+    for signal in (severity, next(s for s in report.signals() if s.name == "drift.input.log_price")):
+        notice = Notice("raised", "a", signal.model, "quality", DAY_US, None, "", (signal,))
+        assert message(notice, read_schema(schema_path(tmp_path))).link == str(page)  # people find it from the alert
     again = write_page(tmp_path / "again.html", report, {"window": Ranking(9, 3, 0.1, 0.5, 0.4, 0.2)})
     assert "<h2>Ranking</h2>" in again.read_text()
 
