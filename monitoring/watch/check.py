@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     be_quiet()
     settings = load_settings()
     asked = Asked(settings, schema_of(settings.home, given.bento), given.bento, given.at, json.loads(given.runs))
-    found = signals_of(given.name, asked)
+    found = [asked.schema.weighed(signal) for signal in signals_of(given.name, asked)]
     part = given.out.with_suffix(".part")
     part.write_text(json.dumps([signal.as_json() for signal in found], allow_nan=False))
     part.replace(given.out)

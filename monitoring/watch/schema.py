@@ -5,6 +5,7 @@ Bento is the one of its name, else `default`. Unknown keys are errors.
 """
 
 import tomllib
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contracts.errors import NotFound, UsageError
+from monitoring.signals import Signal
 
 BUILT_IN = Path(__file__).with_name("schemas")
 OWN = "monitoring"
@@ -30,7 +32,8 @@ class _Part(BaseModel):
 class Watched(_Part):
     """One row: signals whose name fits `signal` (`*` and `?`). The first row that fits a name holds for it.
 
-    check: what makes them. threshold: handed to the check in place of its own, in the unit of the signal.
+    check: what makes them. threshold: in the unit of the signal's value; a breach counts only where it is over that as
+    well. It makes nothing stricter: what a check finds not to be significant is none for being large.
     """
 
     signal: Annotated[str, Field(min_length=1)]
@@ -165,8 +168,14 @@ class Schema(_Part):
             found[row.check] = min(row.every_minutes, found.get(row.check, row.every_minutes))
         return found
 
-    def thresholds(self, check: str) -> dict[str, float]:
-        return {row.signal: row.threshold for row in self.signals if row.check == check and row.threshold is not None}
+    def weighed(self, signal: Signal) -> Signal:
+        """The signal by the threshold of its row, if it has one."""
+        row = self.row(signal.name)
+        limit = row.threshold if row else None
+        if limit is None or signal.verdict != "breach" or signal.value is None or signal.value > limit:
+            return signal
+        cause = f"{signal.value:g}, a breach from {limit:g} on: {signal.cause}"
+        return replace(signal, verdict="ok", threshold=limit, since=None, cause=cause)
 
 
 def schema_path(home: Path, name: str = "default") -> Path:
