@@ -3,22 +3,20 @@
 Settings come from `streamrec.toml` and `STREAMREC_*`. SIGTERM ends it between two ticks and gives the lease back.
 """
 
-import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
+from cli.supervised import supervised
 from contracts.errors import StreamRecError
-from contracts.settings import Settings, load_settings
+from contracts.settings import Settings
 from registry.background import Background
 from registry.control.sql import control_store
 from registry.control.store import ControlStore
@@ -163,28 +161,8 @@ def _store(settings: Settings, stop: threading.Event) -> ControlStore | None:
     return None
 
 
-@contextlib.contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
-    yield stop
-
-
 def main() -> int:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
-    try:
-        settings = load_settings()
-        with stopped_by_signals() as stop:
-            log.info("controller of %s, driver %s", settings.home.resolve(), settings.driver)
-            run(settings, stop)
-            log.info("ended")
-    except StreamRecError as error:
-        log.error("%s", error.message)
-        return error.exit_code
-    return 0
+    return supervised(run, log, lambda settings: f"controller of {settings.home.resolve()}, driver {settings.driver}")
 
 
 if __name__ == "__main__":

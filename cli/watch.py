@@ -11,15 +11,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from prometheus_client import start_http_server
 
-from cli.controller import clock_us, stopped_by_signals
+from cli.controller import clock_us
+from cli.supervised import supervised
 from contracts.errors import StreamRecError, UsageError
-from contracts.settings import Settings, load_settings
+from contracts.settings import Settings
 from monitoring.alerts.channels.base import Channel
 from monitoring.alerts.channels.log import LogChannel
 from monitoring.watch.metrics import WatchMetrics
@@ -141,21 +141,9 @@ def _serve(metrics: WatchMetrics, port: int) -> None:
     log.info("metrics on http://127.0.0.1:%d/metrics", server.server_port)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+def main() -> int:
     os.nice(LOW_PRIORITY)  # it runs beside processes that answer requests
-    try:
-        settings = load_settings()
-        with stopped_by_signals() as stop:
-            log.info("watch of %s", settings.home.resolve())
-            run(settings, stop)
-            log.info("ended")
-    except StreamRecError as error:
-        log.error("%s", error.message)
-        return error.exit_code
-    return 0
+    return supervised(run, log, lambda settings: f"watch of {settings.home.resolve()}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """The quality policy: how much worse than the whole a slice may be, and the limits of fairness and calibration."""
 
-import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import DataError
+from contracts.documents import read_toml
 
 
 class SliceLimits(BaseModel):
@@ -64,12 +63,4 @@ class QualityPolicy(BaseModel):
         Raises:
             DataError: missing, not TOML, an unknown key, or a value out of range.
         """
-        if path is None:
-            return cls()
-        try:
-            return cls.model_validate(tomllib.loads(path.read_text()))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise DataError(f"quality policy {path}: {error}") from error
-        except ValidationError as error:
-            problems = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors())
-            raise DataError(f"quality policy {path}: {problems}") from error
+        return cls() if path is None else read_toml(cls, path, "quality policy")

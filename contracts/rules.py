@@ -1,13 +1,12 @@
 """The rules document: what a slate must look like, apart from the models and with a version of its own."""
 
 import hashlib
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from contracts.errors import DataError
+from contracts.documents import read_toml
 
 Relaxable = Literal["creator_floor", "fresh_floor", "category_cap"]
 
@@ -51,10 +50,4 @@ class RulesDocument(BaseModel):
         Raises:
             DataError: missing, not TOML, an unknown key, or a value out of range.
         """
-        try:
-            return cls.model_validate(tomllib.loads(path.read_text()))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise DataError(f"rules document {path}: {error}") from error
-        except ValidationError as error:
-            problems = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors())
-            raise DataError(f"rules document {path}: {problems}") from error
+        return read_toml(cls, path, "rules document")

@@ -14,8 +14,6 @@ from features.offline import items, users
 from features.offline.log import Log, open_log
 from features.streaming import click_event, positive_weight
 
-MOMENTS_AT_ONCE = 64
-
 
 @dataclass(slots=True)
 class Offline:
