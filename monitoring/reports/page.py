@@ -5,14 +5,14 @@ ours, above it. Both sides are sampled, so that the page stays below about 8 MB 
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from markupsafe import Markup
 
 from contracts.errors import UsageError
 from contracts.settings import Settings
@@ -21,6 +21,7 @@ from monitoring.drift.service.columns import CATEGORY, SCORE
 from monitoring.drift.service.judgement import Found, Judgement
 from monitoring.drift.service.report import DriftReport
 from monitoring.reports.ranking import Ranking
+from registry import page as html
 from registry.mlflow_client import connect, translated
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ ROWS = 3_000  # a side
 COLUMNS = 30
 PSI = 0.2  # from where on Evidently's table calls a column drifted
 FOLDER = "monitoring"  # of the model's run in MLflow
-_STYLE = "font-family:sans-serif;margin:1.5em;max-width:75em"
-_CELL = "padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd"
 
 
 def write_page(
@@ -48,11 +47,11 @@ def write_page(
     Raises:
         UsageError: Evidently is not installed.
     """
-    ours = _ours(report, ranking or {})
+    ours = list(_ours(report, ranking or {}))
     theirs = _evidently(report.judged, report.samples, seed) if report.judged and report.samples else ""
     body = theirs.find("<body")
     end = theirs.find(">", body) + 1 if body >= 0 else 0
-    page = theirs[:end] + ours + theirs[end:] if end else f"<!DOCTYPE html><meta charset='UTF-8'><body>{ours}</body>"
+    page = theirs[:end] + html.embedded(*ours) + theirs[end:] if end else html.page(report.model, *ours)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     part.write_text(page)
@@ -78,47 +77,41 @@ def page_name(report: DriftReport) -> str:
     return f"drift-{model}-{until}.html"
 
 
-def _ours(report: DriftReport, ranking: Mapping[str, Ranking]) -> str:
+def _ours(report: DriftReport, ranking: Mapping[str, Ranking]) -> Iterator[Markup]:
     window = " to ".join(
         datetime.fromtimestamp(at / 1e6, UTC).isoformat(sep=" ", timespec="minutes")
         for at in (report.since_us, report.until_us)
     )
-    parts = [f"<h1>{escape(report.model)}: {escape(report.verdict)}</h1>", f"<p>{window}, {report.rows:,} shown items"]
+    yield html.heading(f"{report.model}: {report.verdict}", 1)
+    shown = f"{window}, {report.rows:,} shown items"
     judged = report.judged
     if judged is None:
-        parts.append(f". {escape(report.why)}</p>")
+        yield html.paragraph(f"{shown}. {report.why}")
     else:
         n, m = judged.rows
-        parts.append(
-            f"; judged on one row of each user: {m:,} against {n:,} of training. Below, Evidently draws at most "
-            f"{ROWS:,} of each and {COLUMNS} columns.</p><p>Severity: {escape(judged.severity.text)}</p>"
+        yield html.paragraph(
+            f"{shown}; judged on one row of each user: {m:,} against {n:,} of training. Below, Evidently draws at most "
+            f"{ROWS:,} of each and {COLUMNS} columns."
         )
+        yield html.paragraph(f"Severity: {judged.severity.text}")
         found = [*judged.of("drift"), *judged.of("seasonal"), *judged.of("inconclusive")]
-        rows = [
-            (f.check, f.verdict, _number(f.flat.effect), _number(f.flat.p_adjusted), _number(f.importance), _said(f))
-            for f in found
-        ]
-        parts.append(_table(("check", "verdict", "effect", "p adjusted", "importance", ""), rows))
-    parts += [f"<p>{escape(problem)}</p>" for problem in report.problems]
+        yield html.table(
+            ("check", "verdict", "effect", "p adjusted", "importance", ""),
+            [
+                (f.check, html.verdict(f.verdict), f.flat.effect, f.flat.p_adjusted, f.importance, _said(f))
+                for f in found
+            ],
+        )
+    for problem in report.problems:
+        yield html.paragraph(problem)
     if ranking:
         names = tuple(next(iter(ranking.values())).document())
-        figures = [(name, *(_number(r.document()[key]) for key in names)) for name, r in ranking.items()]
-        parts.append("<h2>Ranking</h2>" + _table(("", *names), figures))
-    return f'<section style="{_STYLE}">{"".join(parts)}</section>'
+        yield html.heading("Ranking")
+        yield html.table(("", *names), [(name, *(r.document()[key] for key in names)) for name, r in ranking.items()])
 
 
 def _said(found: Found) -> str:
     return found.why if found.verdict == "inconclusive" else found.text
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in head)
-    lines = ("".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row) for row in rows)
-    return f'<table style="border-collapse:collapse"><tr>{cells}</tr>{"".join(f"<tr>{x}</tr>" for x in lines)}</table>'
-
-
-def _number(value: float | int | None) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _evidently(judged: Judgement, sides: tuple[pa.Table, pa.Table], seed: int) -> str:
