@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-of-the-tests"
@@ -43,6 +45,24 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def belonging_to(home):
+    """Every process, wherever it hangs in the tree, that was started for this home."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("STREAMREC_HOME") == str(home) and alive(process.pid):
+                found[process.pid] = process.cmdline()
+    return found
+
+
+def end_what_is_left(home: Path) -> None:
+    """The event consumer outlives its last worker by half a second; a folder that it writes to cannot be removed."""
+    for pid in belonging_to(home):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not belonging_to(home), why=f"the end of what works on {home}")
 
 
 def answers(url: str, status: int = 200) -> bool:

@@ -20,7 +20,7 @@ from bentos.telemetry.attempts import read_attempts
 from bentos.telemetry.exposures import read_exposures
 from contracts.routing import PUBLIC_KEY, ROUTING, Consumer, ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.signing import Signer
-from tests.serving_processes import TOKEN, wait_until
+from tests.serving_processes import TOKEN, end_what_is_left, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 FRONT_KEY = "a-front-key-of-the-tests"
@@ -190,6 +190,7 @@ class World:
             if stub.process.poll() is None:
                 stub.kill()
         self.listener.close()
+        end_what_is_left(self.home)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.serving_processes import alive, running, wait_until
+from tests.serving_processes import belonging_to, running, wait_until
 
 BODY = b'{"user_id": "u2", "k": 3}'
 ASK = b"POST /v1/recommendations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -29,16 +29,6 @@ def port_is_free(url):
         except OSError:
             return False
         return True
-
-
-def belonging_to(home):
-    """Every process, wherever it hangs in the tree, that was started for this home."""
-    found = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("STREAMREC_HOME") == str(home) and alive(process.pid):
-                found[process.pid] = process.cmdline()
-    return found
 
 
 @pytest.fixture
