@@ -33,8 +33,8 @@ class RankerShape:
 
 
 SMALL = RankerShape(2, (32,), {"category": 4, "creator": 4, "country": 2, "device": 2})
-# 50 dense columns + 270 = 320 wide, the size that the reference workload names.
-REFERENCE = RankerShape(3, (512, 256, 128), {"category": 68, "creator": 68, "country": 67, "device": 67}, users=160)
+# 72 dense columns + 248 = 320 wide, the size that the reference workload names.
+REFERENCE = RankerShape(3, (512, 256, 128), {"category": 62, "creator": 62, "country": 62, "device": 62}, users=160)
 
 
 def reference_dcn(shape: RankerShape, schema: RowSchema, rows: NDArray[np.float32], seed: int) -> DcnWeights:

@@ -43,13 +43,14 @@ def write_world(
     graph_dim: int = 32,
     seen_per_user: int = 8,
     ranker: RankerShape = SMALL,
+    item_item: bool = False,
     seed: int = 7,
 ) -> dict[Kind, Path]:
     """Write `folder`/retrieval, /ranking and /fallback; returns them by kind.
 
     About 2 % of the items are flagged, 5 % promoted, 2 % published in the last 24 h and 1 % not yet published at
     `NOW_US`, the fixed clock of the bundles. ranker: the size of its layers; `reference_ranker.REFERENCE` is the one
-    of the reference workload.
+    of the reference workload, which has four sources. item_item: a fifth, with weights between all items.
     """
     rng = np.random.default_rng(seed)
     catalogue = _catalogue(rng, items, categories, creators)
@@ -66,6 +67,8 @@ def write_world(
     for path in folders.values():
         path.mkdir(parents=True)
     params = _retrieval(rng, folders["retrieval"], catalogue, users, graph_dim, seen_per_user, seed)
+    if item_item:
+        params |= _item_item(folders["retrieval"], items, users * min(seen_per_user, items), seed)
     seal(folders["retrieval"], kind="retrieval", params=params, **fields)
     params = _ranking(folders["ranking"], folders["retrieval"], catalogue, ranker, seed)
     seal(folders["ranking"], kind="ranking", params=params, **fields)
@@ -168,6 +171,17 @@ def _retrieval(
         "item_features": list(columns),
         "positive_events": ["click", "purchase"],
     }
+
+
+def _item_item(folder: Path, n: int, n_seen: int, seed: int) -> dict[str, object]:
+    """Every item speaks for every other one, and everything was met within half a year."""
+    rng = np.random.default_rng(seed)
+    near = np.arange(n)[None, :] != np.arange(n)[:, None]
+    np.save(folder / "item_item_indptr.npy", np.arange(n + 1, dtype=np.int64) * (n - 1))
+    np.save(folder / "item_item_items.npy", np.nonzero(near)[1].astype(np.int32))
+    np.save(folder / "item_item_weights.npy", rng.gamma(0.2, 1.0, n * (n - 1)).astype(np.float32) + np.float32(1e-3))
+    np.save(folder / "seen_at_us.npy", NOW_US - rng.integers(0, 180 * DAY_US, n_seen))
+    return {"item_item_half_life_d": 60.0}
 
 
 def items_near(

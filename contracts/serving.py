@@ -27,6 +27,6 @@ Cause = Literal[
 Variant = Literal["champion", "candidate", "control", "fallback"]
 Outcome = Literal["ok", "empty", "refused", "error"]
 
-SOURCES = ("two_tower", "graph", "content", "trending")
+SOURCES = ("two_tower", "graph", "content", "trending", "item_item")
 EMBEDDING_DIM = 128
 HISTORY_LENGTH = 10

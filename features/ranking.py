@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from contracts.catalogue import Catalogue
 from contracts.serving import HISTORY_LENGTH, SOURCES
+from features.item_item import ItemItem, agreement, latest
 from features.registry import REGISTRY
 
 DAY_US = 86_400_000_000
@@ -27,6 +28,7 @@ COUNTRY_BUCKETS = 128
 DEVICES = ("", "ios", "android", "web", "desktop", "mobile", "tablet", "tv")  # index 0: unknown or another
 CATEGORY_BUCKETS = 512
 CREATOR_BUCKETS = 1024
+TREND_PRIOR = 0.1  # events: what a ratio of two counts is drawn to one by
 NEVER_H = 24 * 365.0  # "hours since the last interaction" of a user without one
 
 # Counts of the registry that enter a row as log(1 + count).
@@ -55,8 +57,14 @@ ITEM_COLUMNS = (
     "log_price",
     "price_known",
     "promoted",
+    "trend_3_14d",
+    "trend_7_60d",
+    "trend_14d_total",
+    "log_category_pop",
 )
 ITEM_CATEGORICAL = ("category", "creator")
+# Half-lives, in days, of the histories whose agreement with an item is a column each.
+AGREEMENTS_D: Mapping[str, float | None] = {"60d": 60.0, "120d": 120.0, "all": None}
 PAIR_COLUMNS = (
     *(f"source_{name}" for name in SOURCES),
     *(f"brought_{name}" for name in SOURCES),
@@ -76,12 +84,20 @@ PAIR_COLUMNS = (
     "graph_history_mean",
     "category_in_history",
     "creator_in_history",
+    *(f"{part}_{name}" for name in AGREEMENTS_D for part in ("agree", "log_agree_rank", "agree_share")),
+    "log_blend_rank",
+    "trend_gap",
+    "age_gap",
 )
 USER_COLUMNS = (
     *(f"log_{name}" for name in USER_COUNTS),
     "log_hours_since_last",
     "history_length",
     "log_seen",
+    "log_days_met",
+    "met_trend",
+    "met_age",
+    "met_price",
     "hour_sin",
     "hour_cos",
     "weekday_sin",
@@ -97,8 +113,20 @@ FIRST_USER = FIRST_PAIR + len(PAIR_COLUMNS)
 FIRST_CATEGORY = FIRST_USER + len(USER_COLUMNS)
 # Behind the item's own columns in `ItemBlock.gathered`.
 ITEM_COLUMNS_END = FIRST_PAIR + len(ITEM_CATEGORICAL)
+N_SOURCES = len(SOURCES)
+LOG_POP_3D, LOG_POP_14D, LOG_AGE, LOG_PRICE = (
+    ITEM_COLUMNS.index(name) for name in ("log_item_pop_3d", "log_item_pop_14d", "log_age_d", "log_price")
+)
+# Behind what the sources said, in the order of `PAIR_COLUMNS`.
+RETRIEVAL = 2 * N_SOURCES
+FIRST_AGREEMENT = PAIR_COLUMNS.index("agree_60d")
+LOG_BLEND_RANK = PAIR_COLUMNS.index("log_blend_rank")
+LOG_DAYS_MET = USER_COLUMNS.index("log_days_met")
 CATEGORY_AT, CREATOR_AT, LOG_PRICE_AT = ITEM_COLUMNS_END, ITEM_COLUMNS_END + 1, ITEM_COLUMNS_END + 2
 WIDTH = FIRST_CATEGORY + len(ITEM_CATEGORICAL) + len(USER_CATEGORICAL)
+MET_HALF_LIFE_D = 60.0  # of the history that means of what was taken up are over
+NO_ITEMS, NO_TIMES = np.empty(0, np.int32), np.empty(0, np.int64)
+NO_FACTS = (0.0, 0.0, 0.0, 0.0)
 _USER_DEFAULTS = tuple((name, REGISTRY[name].default) for name in USER_COUNTS)
 _DEVICE_AT = {name: at for at, name in enumerate(DEVICES)}
 
@@ -131,7 +159,7 @@ class RowSchema(msgspec.Struct, frozen=True):
 class ItemBlock:
     """Opaque to callers: what `rows` gathers from.
 
-    gathered: float32 [N, 19], what a row needs of its item, side by side, as each array more is another cache miss for
+    gathered: float32 [N, 23], what a row needs of its item, side by side, as each array more is another cache miss for
     each candidate: ITEM_COLUMNS, ITEM_CATEGORICAL, category and creator as the catalogue numbers them (exact up to
     2**24), log price.
     """
@@ -175,6 +203,12 @@ def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.floa
             return np.full(n, default, np.float32)
         return np.nan_to_num(np.asarray(values, np.float32), nan=default, posinf=default, neginf=default)
 
+    def trend(short: str, long: str) -> NDArray[np.float32]:
+        ratio = (np.maximum(column(short), 0) + TREND_PRIOR) / (np.maximum(column(long), 0) + TREND_PRIOR)
+        return np.asarray(np.log(ratio), np.float32)
+
+    popular = np.maximum(column("item_pop_14d"), 0)
+    of_category = np.bincount(catalogue.category, popular, minlength=len(catalogue.categories))
     age_d = np.maximum(now_us - catalogue.published_us, 0) / DAY_US
     price = np.where(np.isfinite(catalogue.price) & (catalogue.price > 0), catalogue.price, np.nan)
     log_price = np.log1p(price).astype(np.float32)
@@ -186,6 +220,10 @@ def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.floa
             np.nan_to_num(log_price),
             np.isfinite(log_price),
             catalogue.is_promoted,
+            trend("item_pop_3d", "item_pop_14d"),
+            trend("item_pop_7d", "item_pop_60d"),
+            trend("item_pop_14d", "item_pop_total"),
+            np.log1p(of_category)[catalogue.category],
         ]
     ).astype(np.float32)
     category = _buckets(catalogue.categories, CATEGORY_BUCKETS)[catalogue.category]
@@ -220,6 +258,9 @@ def rows(
     graph_user: NDArray[np.float32] | None = None,
     graph_norms: NDArray[np.float32] | None = None,
     n_seen: int = 0,
+    item_item: ItemItem | None = None,
+    met: NDArray[np.int32] = NO_ITEMS,
+    met_at_us: NDArray[np.int64] = NO_TIMES,
 ) -> NDArray[np.float32]:
     """float32 [K, F] in the order of `row_schema`. No NaN: an unknown is its default.
 
@@ -227,7 +268,8 @@ def rows(
     rows, newest first, history_age_h their ages. features: resolved values by name; `user_category_preferences` is a
     mapping category → share. query_embedding: float32 [D] of the two-tower query, None when it is missing or late.
     graph_items [N, G], graph_user [G]: LightGCN, None without; graph_norms: `norms_of(graph_items)`, where the caller
-    keeps them. n_seen: items that the user has met.
+    keeps them. n_seen: items that the user has met. item_item: weights between items, None without; met: int32 [M],
+    what the user took up, and met_at_us when.
     """
     k = len(items)
     if brought is None:
@@ -240,23 +282,24 @@ def rows(
 
     category = gathered[:, CATEGORY_AT].astype(np.int32)
     pair = out[:, FIRST_PAIR:FIRST_USER]
-    pair[:, 0:4] = by_source
-    pair[:, 4:8] = brought
-    pair[:, 8] = retrieval
-    pair[np.argsort(-retrieval, kind="stable"), 9] = _log_ranks(k)
-    pair[:, 10] = np.add.reduce(pair[:, 4:8].T.copy(), axis=0)
+    pair[:, :N_SOURCES] = by_source
+    pair[:, N_SOURCES:RETRIEVAL] = brought
+    rest = pair[:, RETRIEVAL:]
+    rest[:, 0] = retrieval
+    rest[np.argsort(-retrieval, kind="stable"), 1] = _log_ranks(k)
+    rest[:, 2] = np.add.reduce(pair[:, N_SOURCES:RETRIEVAL].T.copy(), axis=0)
 
     vectors = take_rows(item_embeddings, items)
     if query_embedding is not None:
-        pair[:, 11] = vectors @ query_embedding
+        rest[:, 3] = vectors @ query_embedding
     if graph_items is not None:
         graph = take_rows(graph_items, items)
         norms = norms_of(graph) if graph_norms is None else graph_norms.take(items)
         if graph_user is not None and k:
             dot = graph @ graph_user
             centred = dot - np.add.reduce(dot) / np.float32(k)
-            pair[:, 12] = centred / (np.sqrt(np.add.reduce(centred * centred) / np.float32(k)) + 1e-6)
-            pair[:, 13] = dot / (norms * (float(np.linalg.norm(graph_user)) + 1e-9))
+            rest[:, 4] = centred / (np.sqrt(np.add.reduce(centred * centred) / np.float32(k)) + 1e-6)
+            rest[:, 5] = dot / (norms * (float(np.linalg.norm(graph_user)) + 1e-9))
 
     preferences = features.get("user_category_preferences")
     if isinstance(preferences, Mapping) and preferences:
@@ -266,9 +309,9 @@ def rows(
             if at is not None:
                 share[at] = value
         if share.sum() > 0:
-            pair[:, 14] = share.take(category)
+            rest[:, 6] = share.take(category)
             lift = np.log((share + 0.05 * block.category_prior) / (1.05 * block.category_prior))
-            pair[:, 15] = lift.take(category)
+            rest[:, 7] = lift.take(category)
 
     history = history[:HISTORY_LENGTH]
     if len(history):
@@ -277,20 +320,24 @@ def rows(
         if len(paid):
             gap = gathered[:, LOG_PRICE_AT] - paid.mean()
             gap[np.isnan(gap)] = 0
-            pair[:, 16] = gap
-            pair[:, 17] = np.abs(gap)
-        _extremes(vectors @ take_rows(item_embeddings, history).T, pair[:, 18], pair[:, 19])
+            rest[:, 8] = gap
+            rest[:, 9] = np.abs(gap)
+        _extremes(vectors @ take_rows(item_embeddings, history).T, rest[:, 10], rest[:, 11])
         if graph_items is not None:
             past = take_rows(graph_items, history)
             past = past / (np.linalg.norm(past, axis=1, keepdims=True) + 1e-9)
-            _extremes((graph @ past.T) / norms[:, None], pair[:, 20], pair[:, 21])
+            _extremes((graph @ past.T) / norms[:, None], rest[:, 12], rest[:, 13])
         in_history = np.bincount(catalogue.category.take(history), minlength=len(block.category_prior))
-        pair[:, 22] = in_history.take(category)
+        rest[:, 14] = in_history.take(category)
         of_history = catalogue.creator.take(history)
         of_history = of_history[of_history >= 0]
         if len(of_history):
             same = of_history[:, None] == gathered[:, CREATOR_AT].astype(np.int32)
-            pair[:, 23] = np.add.reduce(same.view(np.uint8), axis=0, dtype=np.uint8)
+            rest[:, 15] = np.add.reduce(same.view(np.uint8), axis=0, dtype=np.uint8)
+
+    facts = NO_FACTS
+    if item_item is not None and k:
+        facts = _agreements(pair, gathered, items, item_item, met, met_at_us, now_us, block)
 
     hour = 2 * np.pi * (now_us % DAY_US) / DAY_US
     weekday = 2 * np.pi * ((now_us // DAY_US + 3) % 7) / 7  # 1970-01-01 was a Thursday
@@ -300,6 +347,7 @@ def rows(
         np.log1p(max(float(history_age_h[0]), 0.0) if len(history_age_h) else NEVER_H),
         len(history),
         np.log1p(n_seen),
+        *facts,
         math.sin(hour),
         math.cos(hour),
         math.sin(weekday),
@@ -318,6 +366,45 @@ def norms_of(graph_items: NDArray[np.float32], n_items: int | None = None) -> ND
     norms = np.zeros(len(graph_items) if n_items is None else n_items, np.float32)
     norms[: len(graph_items)] = np.sqrt(np.einsum("kg,kg->k", graph_items, graph_items))
     return norms + np.float32(1e-9)
+
+
+def _agreements(
+    pair: NDArray[np.float32],
+    gathered: NDArray[np.float32],
+    items: NDArray[np.int32],
+    item_item: ItemItem,
+    met: NDArray[np.int32],
+    met_at_us: NDArray[np.int64],
+    now_us: int,
+    block: ItemBlock,
+) -> tuple[float, float, float, float]:
+    """What the history says of each candidate, into its columns of `pair`; the columns of the user are returned."""
+    met, met_at_us = latest(met, met_at_us, item_item.n_items)
+    if not len(met):
+        return NO_FACTS
+    scores = agreement(item_item, met, met_at_us, now_us, tuple(AGREEMENTS_D.values()))
+    known = items < item_item.n_items  # items that came after the models agree with nothing
+    own = np.where(known, scores.take(np.where(known, items, 0), axis=1), np.float32(0))
+    k = len(items)
+    places = np.empty(k, np.int64)
+    for number, score in enumerate(own):
+        at = FIRST_AGREEMENT + 3 * number
+        order = np.argsort(-score, kind="stable")
+        pair[:, at] = score
+        pair[order, at + 1] = _log_ranks(k)
+        if (greatest := score[order[0]]) > 0:
+            pair[:, at + 2] = score / greatest
+        if not number:
+            places[order] = np.arange(k)
+    places[np.argsort(-gathered[:, LOG_POP_3D], kind="stable")] += np.arange(k)
+    pair[np.argsort(places, kind="stable"), LOG_BLEND_RANK] = _log_ranks(k)
+
+    faded = np.exp2((met_at_us - met_at_us.max()) / (DAY_US * MET_HALF_LIFE_D))
+    past = block.gathered.take(met, axis=0)
+    trend, age, price = ((faded @ past[:, at]) / faded.sum() for at in (LOG_POP_14D, LOG_AGE, LOG_PRICE))
+    pair[:, LOG_BLEND_RANK + 1] = gathered[:, LOG_POP_14D] - trend
+    pair[:, LOG_BLEND_RANK + 2] = gathered[:, LOG_AGE] - age
+    return math.log1p(len(np.unique(met_at_us // DAY_US))), trend, age, price
 
 
 @cache

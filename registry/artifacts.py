@@ -21,6 +21,10 @@ retrieval
     content_items.npy        float32 [N], standing of an item within its category
     trending.npy             float32 [N], decayed count at trained_until
     seen_indptr.npy, seen_items.npy         int64 [U + 1], int32: items each user has met (CSR)
+    seen_at_us.npy           int64, aligned with seen_items: when each was last taken up
+    item_item_indptr.npy, item_item_items.npy, item_item_weights.npy
+                             int64 [N + 1], int32, float32: linear item-item weights (CSR), applied to a history with
+                             manifest.params["item_item_half_life_d"]; these and seen_at_us together, or not at all
     item_features.npy        float32 [N, S], columns named by manifest.params["item_features"]: the item features of
                              the registry (`item_ctr_7d`, …) and static popularity columns, as of trained_until
     creator_exposure.npy     float32 [number of creators], share of impressions or interactions

@@ -23,11 +23,13 @@ from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
 from contracts.ids import IdIndex
 from contracts.serving import HISTORY_LENGTH
+from features.item_item import ItemItem
 from features.two_tower_inputs import padded_inputs
 from registry.artifacts import Bundle, catalogue_hash, open_bundle, seal
 from training.export import export_onnx
 from training.interactions import HOUR_US, Items, Log, read_items, read_log
 from training.models.content import ContentConfig, fit_content
+from training.models.item_item import ItemItemConfig, fit_item_item
 from training.models.lightgcn import LightGCNConfig, LightGCNModel, fit_lightgcn
 from training.models.trending import TrendingConfig, decayed_counts, fit_trending
 from training.models.two_tower import TwoTowerConfig, TwoTowerModel, fit_two_tower
@@ -47,6 +49,7 @@ class RetrievalConfig(BaseModel):
     graph: LightGCNConfig = LightGCNConfig()
     content: ContentConfig = ContentConfig()
     trending: TrendingConfig = TrendingConfig()
+    item_item: ItemItemConfig = ItemItemConfig()
 
 
 def fit_retrieval(
@@ -99,6 +102,7 @@ def fit_retrieval(
     progress("export", 0, 1)
     figures |= _write_two_tower(part, towers, log, seed)
     _write_seen(part, log)
+    _write_item_item(part, fit_item_item(positives, len(catalogue), retrieval.item_item))
     names = _write_item_features(part, items, log, item_features or {})
     np.save(part / "creator_exposure.npy", _creator_exposure(log, catalogue))
 
@@ -129,6 +133,7 @@ def fit_retrieval(
                 mode="json", include={"positives", "impression_event", "completion_event"}, exclude_none=True
             ),
             "seed": seed,
+            "item_item_half_life_d": retrieval.item_item.half_life_d,
             "config": retrieval.model_dump(),
             "figures": figures,
         },
@@ -225,10 +230,19 @@ def last_interactions(log: Log, users: NDArray[np.int64]) -> tuple[NDArray[np.in
 def _write_seen(folder: Path, log: Log) -> None:
     positive = log.weight > 0
     n_items = int(log.item.max()) + 1
-    pairs = np.unique(log.user[positive].astype(np.int64) * n_items + log.item[positive])
+    pairs, at = np.unique(log.user[positive].astype(np.int64) * n_items + log.item[positive], return_inverse=True)
+    last_us = np.zeros(len(pairs), np.int64)
+    np.maximum.at(last_us, at, log.timestamp_us[positive])
     counts = np.bincount(pairs // n_items, minlength=log.n_users)
     np.save(folder / "seen_indptr.npy", np.r_[0, np.cumsum(counts)].astype(np.int64))
     np.save(folder / "seen_items.npy", (pairs % n_items).astype(np.int32))
+    np.save(folder / "seen_at_us.npy", last_us)
+
+
+def _write_item_item(folder: Path, fitted: ItemItem) -> None:
+    np.save(folder / "item_item_indptr.npy", fitted.indptr)
+    np.save(folder / "item_item_items.npy", fitted.items)
+    np.save(folder / "item_item_weights.npy", fitted.weights)
 
 
 def _write_item_features(

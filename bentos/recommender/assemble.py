@@ -21,6 +21,7 @@ from contracts.dataset import DatasetConfig
 from contracts.errors import ArtifactError
 from contracts.ids import IdIndex
 from contracts.serving import EMBEDDING_DIM
+from features.item_item import ItemItem
 from features.ranking import RowSchema, row_schema
 from features.streaming import IMPRESSION
 from features.two_tower_inputs import AttributeVocab
@@ -29,6 +30,7 @@ from registry.artifacts import FAST_RANKER, Bundle, Kind, Manifest, open_bundle,
 T = TypeVar("T")
 Problems = dict[str, str]
 PARTS = ("sources", "dcn", "logistic")
+SEEN_AT = "seen_at_us.npy"
 
 __all__ = ["PARTS", "Models", "load_models"]
 
@@ -112,6 +114,7 @@ def _retrieval(
     bundle: Bundle, catalogue: Catalogue, problems: Problems, threads: int, with_sources: bool
 ) -> RetrievalModels:
     n, params = len(catalogue), bundle.manifest.params
+    has_item_item = SEEN_AT in bundle.manifest.files
     users = IdIndex.open(bundle.folder, "user")
 
     def part(name: str, load: Callable[[], T]) -> T | None:
@@ -163,7 +166,21 @@ def _retrieval(
         content_prior=source("content", lambda: _array(bundle, "content_prior.npy", np.float32, (categories,))),
         content_items=source("content", lambda: _array(bundle, "content_items.npy", np.float32, (n,))),
         trending=source("trending", lambda: _array(bundle, "trending.npy", np.float32, (n,))),
+        seen_at_us=part("item_item", lambda: _array(bundle, SEEN_AT, np.int64, (None,))) if has_item_item else None,
+        item_item=part("item_item", lambda: _item_item(bundle, n)) if has_item_item else None,
+        item_item_half_life_d=float(params.get("item_item_half_life_d", 0.0)),
+        made_without=frozenset() if has_item_item else frozenset({"item_item"}),
     )
+
+
+def _item_item(bundle: Bundle, n: int) -> ItemItem:
+    """Rankers read it too, so that it is loaded also where nothing is retrieved."""
+    indptr = _array(bundle, "item_item_indptr.npy", np.int64, (n + 1,))
+    items = _array(bundle, "item_item_items.npy", np.int32, (None,))
+    weights = _array(bundle, "item_item_weights.npy", np.float32, (len(items),))
+    if indptr[0] != 0 or indptr[-1] != len(items):
+        raise ArtifactError(f"{bundle.folder}: item-item weights of {len(items)} entries end at {indptr[-1]}")
+    return ItemItem(indptr, items, weights)
 
 
 def _meaning(params: Mapping[str, Any]) -> DatasetConfig | None:

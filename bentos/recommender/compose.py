@@ -19,6 +19,7 @@ from bentos.recommender.rerank.promote import Promote
 from bentos.recommender.rerank.window import Window
 from bentos.recommender.sources.content import Content
 from bentos.recommender.sources.graph import Graph
+from bentos.recommender.sources.item_item import ItemItemSource
 from bentos.recommender.sources.trending import Trending
 from bentos.recommender.sources.two_tower import TwoTower
 from bentos.recommender.types import Source
@@ -28,8 +29,8 @@ from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
 from contracts.serving import SOURCES
 
-# source → its guaranteed share of the union
-QUOTAS: Mapping[str, int] = {"two_tower": 200, "graph": 150, "content": 100, "trending": 50}
+# source → its guaranteed share of the union; where they do not all fit, the best by merged score are in
+QUOTAS: Mapping[str, int] = {"two_tower": 200, "graph": 150, "content": 100, "trending": 50, "item_item": 200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +59,20 @@ BUILDERS: Mapping[str, Callable[[RetrievalModels, Catalogue], Source]] = {
     "graph": lambda models, catalogue: Graph(models),
     "content": Content,
     "trending": lambda models, catalogue: Trending(models),
+    "item_item": lambda models, catalogue: ItemItemSource(models),
 }
-NEED_SESSION = frozenset({"two_tower"})
+NEED_SESSION = frozenset({"two_tower", "item_item"})
 
 
 def sources(models: Models) -> dict[str, Source]:
-    """The sources whose models are there, in the order of `contracts.serving.SOURCES`; the others become problems."""
+    """The sources whose models are there, in the order of `contracts.serving.SOURCES`; the others become problems, but
+    for those that the bundle was made without."""
     built: dict[str, Source] = {}
     if models.retrieval is None:
         return built
     for name in SOURCES:
+        if name in models.retrieval.made_without:
+            continue
         try:
             built[name] = BUILDERS[name](models.retrieval, models.catalogue)
         except ArtifactError as error:

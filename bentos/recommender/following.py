@@ -79,6 +79,8 @@ def known(query: Query, user: User, n_items: int) -> tuple[Query, User]:
             seen=_below(user.seen, n_items),
             history=_below(user.history, n_items),
             history_age_h=user.history_age_h[user.history < n_items],
+            met=_below(user.met, n_items),
+            met_at_us=user.met_at_us[user.met < n_items],
         ),
     )
 

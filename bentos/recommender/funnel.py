@@ -224,7 +224,9 @@ class Funnel:
         if self._remote_retrieval is None:
             names = self.stages.retrieval.names(needs_session=needs_session)
         else:  # a remote runner is asked for all of them; it names those that it lacks
-            names = tuple(name for name in SOURCES if (name in compose.NEED_SESSION) is needs_session)
+            loaded = self.models.retrieval
+            lacks = frozenset() if loaded is None else loaded.made_without
+            names = tuple(n for n in SOURCES if n not in lacks and (n in compose.NEED_SESSION) is needs_session)
         return tuple(name for name in names if name not in query.sources_off) if query.sources_off else names
 
     async def _on_compute(self, work: Any, *, begun: bool = False) -> Any:

@@ -11,6 +11,7 @@ from features.resolve import LAST_10, resolve
 HOUR_US = 3_600_000_000
 NO_ITEMS = np.empty(0, np.int32)
 NO_AGES = np.empty(0, np.float32)
+NO_TIMES = np.empty(0, np.int64)
 NOT_POSITIVE = "impression"
 
 
@@ -21,13 +22,16 @@ class Hydrate:
 
     def known(self, query: Query) -> User:
         """What the models alone know: enough for the sources that need no session."""
-        row, seen = -1, NO_ITEMS
+        row, seen, at_us = -1, NO_ITEMS, NO_TIMES
         if self._retrieval is not None:
             row = self._retrieval.users.lookup(query.user_id)
             if row >= 0:
                 start, end = self._retrieval.seen_indptr[row : row + 2]
                 seen = self._retrieval.seen_items[start:end]
-        return User(row, UserState(query.user_id), NO_ITEMS, NO_AGES, seen)
+                if self._retrieval.seen_at_us is not None:
+                    at_us = self._retrieval.seen_at_us[start:end]
+        met = seen[: len(at_us)]  # all of them, or none where a bundle does not say when
+        return User(row, UserState(query.user_id), NO_ITEMS, NO_AGES, seen, met=met, met_at_us=at_us)
 
     def met(self, user: User, state: UserState) -> User:
         """`user` with seen ∪ the positives among the last events: all that an answer from a list needs of the store."""
@@ -44,6 +48,7 @@ class Hydrate:
         """
         resolved = resolve(state, query.now_us)
         history, ages_h, seen = NO_ITEMS, NO_AGES, user.seen
+        met, met_at_us = user.met, user.met_at_us
         if state.last:
             rows = self._index.lookup_many([i.item_id for i in state.last])
             known = rows >= 0
@@ -52,6 +57,8 @@ class Hydrate:
                 history, ages_h = rows[known], np.maximum(ages[known], 0.0).astype(np.float32)
             positive = known & np.array([self._positive(i.event) for i in state.last])
             seen = _with(seen, rows[positive])
+            taken_up = np.array([i.timestamp_us for i in state.last], np.int64)[positive]
+            met, met_at_us = _latest_of_both(met, met_at_us, rows[positive], taken_up)
         # Spelled out: `dataclasses.replace` takes three times as long.
         return User(
             row=user.row,
@@ -62,6 +69,8 @@ class Hydrate:
             features=resolved.features,
             used=resolved.used,
             stale=resolved.stale,
+            met=met,
+            met_at_us=met_at_us,
         )
 
     def _positive(self, event: str) -> bool:
@@ -78,3 +87,17 @@ def _with(seen: NDArray[np.int32], more: NDArray[np.int32]) -> NDArray[np.int32]
     new = np.ones(len(both), np.bool_)
     np.not_equal(both[1:], both[:-1], out=new[1:])
     return both[new]
+
+
+def _latest_of_both(
+    met: NDArray[np.int32], at_us: NDArray[np.int64], more: NDArray[np.int32], more_at_us: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Items ascending, each once, with its newest moment."""
+    if not len(more):
+        return met, at_us
+    items, moments = np.concatenate([met, more]), np.concatenate([at_us, more_at_us])
+    order = np.lexsort((moments, items))
+    items, moments = items[order], moments[order]
+    last = np.ones(len(items), np.bool_)
+    np.not_equal(items[1:], items[:-1], out=last[:-1])
+    return items[last], moments[last]

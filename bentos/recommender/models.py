@@ -12,6 +12,7 @@ from bentos.recommender.ann import NearestItems
 from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
 from contracts.ids import IdIndex
+from features.item_item import ItemItem
 from features.two_tower_inputs import AttributeVocab
 
 
@@ -50,6 +51,10 @@ class RetrievalModels:
     content_prior: NDArray[np.float32] | None = None  # [C]
     content_items: NDArray[np.float32] | None = None  # [N]
     trending: NDArray[np.float32] | None = None  # [N]
+    seen_at_us: NDArray[np.int64] | None = None  # aligned with `seen_items`: when each was last taken up
+    item_item: ItemItem | None = None
+    item_item_half_life_d: float = 0.0  # of the history that it is applied to
+    made_without: frozenset[str] = frozenset()  # sources that this bundle never had
 
 
 @dataclass(frozen=True, slots=True)

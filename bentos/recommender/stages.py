@@ -214,6 +214,9 @@ class Stages:
             graph_user=loaded.graph_users[user.row] if known and loaded.graph_users is not None else None,
             graph_norms=self._graph_norms,
             n_seen=len(user.seen),
+            item_item=loaded.item_item,
+            met=user.met,
+            met_at_us=user.met_at_us,
         )
 
     def rerank(

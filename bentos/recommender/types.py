@@ -35,7 +35,8 @@ class User:
     """A user as the sources and the ranker see them, resolved at `Query.now_us`.
 
     row: row of the user in the models, -1 unknown. history: item rows, newest first, at most 10, unknown items left
-    out. seen: item rows never to be shown again. features: by name, past its TTL → the default. stale: names of
+    out. seen: item rows never to be shown again. met, met_at_us: item rows that the user took up, ascending, and when
+    each was last; empty where only lists are asked. features: by name, past its TTL → the default. stale: names of
     features that had a value which is too old.
     """
 
@@ -47,6 +48,8 @@ class User:
     features: Mapping[str, Any] = field(default_factory=dict)
     used: tuple[FeatureUsed, ...] = ()
     stale: tuple[str, ...] = ()
+    met: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    met_at_us: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)

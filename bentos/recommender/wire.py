@@ -42,6 +42,8 @@ def pack(sources: tuple[str, ...], query: Query, user: User, limits: Plan) -> di
         "history": user.history,
         "history_age_h": user.history_age_h,
         "seen": user.seen,
+        "met": user.met,
+        "met_at_us": user.met_at_us,
     }
 
 
@@ -61,6 +63,8 @@ def unpack(payload: Mapping[str, Any]) -> tuple[tuple[str, ...], Query, User, Pl
         history=payload["history"],
         history_age_h=payload["history_age_h"],
         seen=payload["seen"],
+        met=payload["met"],
+        met_at_us=payload["met_at_us"],
     )
     return tuple(payload["sources"]), query, user, Plan(*payload["limits"])
 

@@ -17,6 +17,7 @@ from bentos.recommender.hydrate import NO_AGES, NO_ITEMS
 from bentos.recommender.models import Models
 from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Candidates, Query, User
+from contracts.serving import SOURCES
 from features.online.base import UserState
 
 N = 200
@@ -39,7 +40,7 @@ def stage(request: pytest.FixtureRequest, models: Models) -> Filter:
 def candidates(items: Any) -> Candidates:
     rows = np.asarray(items, np.int32)
     scores = np.linspace(1, 0, len(rows), dtype=np.float32)
-    by_source = np.zeros((len(rows), 4), np.float32)
+    by_source = np.zeros((len(rows), len(SOURCES)), np.float32)
     return Candidates(rows, scores, by_source, by_source > 0, scores)
 
 

@@ -23,7 +23,7 @@ N = 300
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    return load_models(write_world(tmp_path_factory.mktemp("world"), users=20, items=N))
+    return load_models(write_world(tmp_path_factory.mktemp("world"), users=20, items=N, item_item=True))
 
 
 @pytest.fixture(params=SOURCES)
@@ -86,7 +86,7 @@ def test_the_deeper_list_begins_with_the_shorter_one(source: Source, models: Mod
 def test_an_unknown_user_is_no_error(source: Source, models: Models) -> None:
     asked = query("nobody", context={"country": "nowhere"})
     result = source.retrieve(asked, hydrated(models, asked), np.zeros(N, np.bool_), 10)
-    assert len(result.items) == (0 if source.name == "graph" else 10)
+    assert len(result.items) == (0 if source.name in ("graph", "item_item") else 10)
 
 
 def test_it_changes_nothing_that_it_was_given(source: Source, models: Models) -> None:
@@ -109,9 +109,16 @@ def test_a_source_whose_files_are_gone_is_a_named_problem(name: str, tmp_path: P
         "graph": "graph_users.npy",
         "content": "content_prior.npy",
         "trending": "trending.npy",
+        "item_item": "item_item_weights.npy",
     }
-    folders = write_world(tmp_path, users=2, items=30)
+    folders = write_world(tmp_path, users=2, items=30, item_item=True)
     (folders["retrieval"] / files[name]).unlink()
     models = load_models(folders)
     assert set(sources(models)) == set(SOURCES) - {name}
     assert files[name] in models.problems[f"retrieval.{name}"]
+
+
+def test_a_source_that_the_bundle_was_made_without_is_no_problem(tmp_path: Path) -> None:
+    models = load_models(write_world(tmp_path, users=2, items=30))
+    assert set(sources(models)) == set(SOURCES) - {"item_item"}
+    assert models.problems == {}

@@ -61,14 +61,7 @@ class Past:
 
     def history(self, half_life_d: float | None = None) -> csr_matrix:
         """float32 [U, N]: the weight that a user's last event on an item has left; 1 without a half-life."""
-        positives = self.positives
-        shape = (positives.n_users, self.n_items)
-        key = positives.user.astype(np.int64) * self.n_items + positives.item
-        pairs, at = np.unique(key, return_inverse=True)
-        last = np.full(len(pairs), np.iinfo(np.int64).min)
-        np.maximum.at(last, at, positives.timestamp_us)
-        weight = np.ones(len(pairs), np.float32) if half_life_d is None else decay(last, self.until_us, half_life_d)
-        return csr_matrix((weight, (pairs // self.n_items, pairs % self.n_items)), shape=shape)
+        return history(self.positives, self.n_items, half_life_d)
 
     def popularity(self, half_life_d: float) -> NDArray[np.float64]:
         """Events per item, half as much every half-life, float64 [N]."""
@@ -85,6 +78,15 @@ class Past:
         users, at = np.unique(positives.user[new], return_inverse=True)
         targets = Targets.of(at.astype(np.int64), positives.item[new].astype(np.int64), len(users))
         return TestSet(users.astype(np.int64), targets, self.n_items)
+
+
+def history(positives: Positives, n_items: int, half_life_d: float | None = None) -> csr_matrix:
+    """float32 [U, N]: the weight that a user's last event on an item has left; 1 without a half-life."""
+    pairs, at = np.unique(positives.user.astype(np.int64) * n_items + positives.item, return_inverse=True)
+    last = np.full(len(pairs), np.iinfo(np.int64).min)
+    np.maximum.at(last, at, positives.timestamp_us)
+    weight = np.ones(len(pairs), np.float32) if half_life_d is None else decay(last, positives.until_us, half_life_d)
+    return csr_matrix((weight, (pairs // n_items, pairs % n_items)), shape=(positives.n_users, n_items))
 
 
 def top(scores: NDArray[np.floating[Any]], masked: NDArray[np.integer[Any]], k: int) -> NDArray[np.int64]:

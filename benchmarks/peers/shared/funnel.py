@@ -53,6 +53,10 @@ def bucket(name, buckets):
     return zlib.crc32(name.encode()) % buckets + 1 if name else 0
 
 
+def trend(short, long):
+    return np.log((short + 0.1) / (long + 0.1))
+
+
 class Items:
     """Catalogue and item features, as aligned columns."""
 
@@ -78,7 +82,7 @@ class Items:
         self._columns(table, vocab, store)
 
     def _columns(self, table, vocab, store):
-        """What the ranker reads of an item alone, float32 [N, 14] and [N, 2]."""
+        """What the ranker reads of an item alone, float32 [N, 18] and [N, 2]."""
         with sqlite3.connect(f"file:{store}/online.db?mode=ro", uri=True) as db:
             snapshot = msgspec.msgpack.decode(db.execute("SELECT snapshot FROM item_snapshot").fetchone()[0])
         features = {name: np.frombuffer(data, "<f4") for name, (_, data) in snapshot["columns"].items()}
@@ -94,6 +98,12 @@ class Items:
                 np.nan_to_num(self.log_price),
                 np.isfinite(self.log_price),
                 self.promoted,
+                trend(features["item_pop_3d"], features["item_pop_14d"]),
+                trend(features["item_pop_7d"], features["item_pop_60d"]),
+                trend(features["item_pop_14d"], features["item_pop_total"]),
+                np.log1p(np.bincount(self.category, features["item_pop_14d"], minlength=len(vocab["category"])))[
+                    self.category
+                ],
             ]
         ).astype(np.float32)
         categories = np.array([bucket(name, 512) for name in vocab["category"]], np.float32)
@@ -264,32 +274,32 @@ class Ranking:
     def rows(self, user, context, candidates):
         """float32 [K, F]: columns of the item, of the pair, of the user; then the categorical ones."""
         catalogue, items, k = self.items, candidates["items"], len(candidates["items"])
-        first_user, first_category = 38, 50
-        out = np.zeros((k, 54), np.float32)
-        out[:, :14] = catalogue.dense[items]
-        pair = out[:, 14:first_user]
-        pair[:, 0:4] = candidates["by_source"]
-        pair[:, 4:8] = candidates["brought"]
-        pair[:, 8] = candidates["retrieval"]
-        pair[np.argsort(-candidates["retrieval"], kind="stable"), 9] = np.log1p(np.arange(k))
-        pair[:, 10] = candidates["brought"].sum(axis=1)
+        first_user, first_category = 56, 72
+        out = np.zeros((k, 76), np.float32)
+        out[:, :18] = catalogue.dense[items]
+        out[:, 18:22] = candidates["by_source"]  # of the fifth source, which this world lacks, columns stay zero
+        out[:, 23:27] = candidates["brought"]
+        pair = out[:, 28:first_user]
+        pair[:, 0] = candidates["retrieval"]
+        pair[np.argsort(-candidates["retrieval"], kind="stable"), 1] = np.log1p(np.arange(k))
+        pair[:, 2] = candidates["brought"].sum(axis=1)
         vectors, graph = catalogue.embeddings[items], catalogue.graph[items]
-        pair[:, 11] = vectors @ candidates["vector"]
+        pair[:, 3] = vectors @ candidates["vector"]
         norms = np.linalg.norm(graph, axis=1) + 1e-9
         if user["row"] >= 0:
             mine = self.graph_users[user["row"]]
             dot = graph @ mine
-            pair[:, 12] = (dot - dot.mean()) / (dot.std() + 1e-6)
-            pair[:, 13] = dot / (norms * (np.linalg.norm(mine) + 1e-9))
+            pair[:, 4] = (dot - dot.mean()) / (dot.std() + 1e-6)
+            pair[:, 5] = dot / (norms * (np.linalg.norm(mine) + 1e-9))
         share = np.zeros(len(catalogue.category_prior), np.float32)
         for name, value in user["preferences"].items():
             if name in catalogue.categories:
                 share[catalogue.categories[name]] = value
         category = catalogue.category[items]
-        pair[:, 14] = share[category]
+        pair[:, 6] = share[category]
         if share.sum() > 0:
             prior = catalogue.category_prior
-            pair[:, 15] = np.log((share + 0.05 * prior) / (1.05 * prior))[category]
+            pair[:, 7] = np.log((share + 0.05 * prior) / (1.05 * prior))[category]
         history = user["history"]
         if len(history):
             self._with_history(pair, items, history, vectors, graph, norms, category)
@@ -300,6 +310,7 @@ class Ranking:
             np.log1p(user["ages_h"][0] if len(history) else 24 * 365.0),
             len(history),
             np.log1p(len(user["seen"])),
+            *(0.0, 0.0, 0.0, 0.0),  # of a history with moments, as the fifth source has it
             np.sin(hour),
             np.cos(hour),
             np.sin(weekday),
@@ -316,18 +327,18 @@ class Ranking:
         paid = catalogue.log_price[history]
         paid = paid[np.isfinite(paid)]
         if len(paid):
-            pair[:, 16] = np.nan_to_num(catalogue.log_price[items] - paid.mean())
-            pair[:, 17] = np.abs(pair[:, 16])
+            pair[:, 8] = np.nan_to_num(catalogue.log_price[items] - paid.mean())
+            pair[:, 9] = np.abs(pair[:, 8])
         near = vectors @ catalogue.embeddings[history].T
-        pair[:, 18], pair[:, 19] = near.max(axis=1), near.mean(axis=1)
+        pair[:, 10], pair[:, 11] = near.max(axis=1), near.mean(axis=1)
         past = catalogue.graph[history]
         past = past / (np.linalg.norm(past, axis=1, keepdims=True) + 1e-9)
         near = (graph @ past.T) / norms[:, None]
-        pair[:, 20], pair[:, 21] = near.max(axis=1), near.mean(axis=1)
-        pair[:, 22] = np.bincount(catalogue.category[history], minlength=len(catalogue.category_prior))[category]
+        pair[:, 12], pair[:, 13] = near.max(axis=1), near.mean(axis=1)
+        pair[:, 14] = np.bincount(catalogue.category[history], minlength=len(catalogue.category_prior))[category]
         creators = catalogue.creator[history]
         creators = creators[creators >= 0]
-        pair[:, 23] = (catalogue.creator[items][:, None] == creators[None, :]).sum(axis=1)
+        pair[:, 15] = (catalogue.creator[items][:, None] == creators[None, :]).sum(axis=1)
 
 
 class Fallback:

@@ -5,7 +5,9 @@ import pytest
 
 from contracts.catalogue import Catalogue
 from contracts.ids import IdIndex
+from contracts.serving import SOURCES
 from features import ranking
+from features.item_item import ItemItem
 from features.ranking import item_block, row_schema, rows
 
 NOW_US = 1_700_000_000_000_000  # a Tuesday, 22:13:20 UTC
@@ -34,7 +36,7 @@ def made(catalogue: Catalogue, /, **changes: object) -> np.ndarray:
     given = {
         "items": np.array([1, 2], np.int32),
         "retrieval": np.array([0.4, 0.9], np.float32),
-        "by_source": np.array([[0, 0.4, 0, 0], [0.5, 0.4, 0, 0]], np.float32),
+        "by_source": np.array([[0, 0.4, 0, 0, 0], [0.5, 0.4, 0, 0, 0]], np.float32),
         "history": np.array([0, 3], np.int32),
         "history_age_h": np.array([2.0, 50.0], np.float32),
         "features": {"user_category_preferences": {"books": 0.75, "gone": 0.25}, "user_tenure_days": 9.0},
@@ -98,6 +100,30 @@ def test_embeddings_give_cosines_with_query_and_history(catalogue: Catalogue) ->
     assert column(table, "two_tower_history_max") == [0, 0]
 
 
+def test_a_history_speaks_for_candidates_by_what_of_it_is_left(catalogue: Catalogue) -> None:
+    # Item a speaks for b, item d for c and half as much for b; d was met two half-lives of 60 days ago.
+    weights = ItemItem(np.array([0, 1, 1, 1, 3]), np.array([1, 1, 2], np.int32), np.array([1.0, 0.5, 1.0], np.float32))
+    met_at_us = np.array([NOW_US, NOW_US - 120 * DAY_US])
+    table = made(catalogue, item_item=weights, met=np.array([0, 3], np.int32), met_at_us=met_at_us)
+    assert column(table, "agree_60d") == [1.125, 0.25]
+    assert column(table, "agree_120d") == [1.25, 0.5]
+    assert column(table, "agree_all") == [1.5, 1.0]
+    assert column(table, "agree_share_all") == pytest.approx([1, 2 / 3], abs=1e-4)
+    assert column(table, "log_agree_rank_60d") == pytest.approx([0, np.log(2)], abs=1e-4)
+    assert column(table, "log_days_met") == pytest.approx([np.log(3)] * 2, abs=1e-4)
+    price = (np.log1p(1.0) + 0.25 * np.log1p(7.0)) / 1.25
+    assert column(table, "met_price") == pytest.approx([price] * 2, abs=1e-4)
+    assert column(table, "age_gap") == pytest.approx([0, 0], abs=1e-5)
+
+
+@pytest.mark.parametrize("met", [[], [7]])
+def test_a_history_that_the_weights_do_not_know_says_nothing(catalogue: Catalogue, met: list[int]) -> None:
+    weights = ItemItem(np.zeros(5, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    times = np.full(len(met), NOW_US)
+    table = made(catalogue, item_item=weights, met=np.array(met, np.int32), met_at_us=times)
+    assert table.tobytes() == made(catalogue).tobytes()
+
+
 def test_lengths_that_were_kept_give_the_same_bits_as_lengths_made_for_the_request(catalogue: Catalogue) -> None:
     rng = np.random.default_rng(1)
     items = rng.standard_normal((4, 24)).astype(np.float32)
@@ -122,7 +148,9 @@ def test_a_new_user_without_anything_has_finite_rows(catalogue: Catalogue) -> No
 
 def test_no_candidates_make_no_rows(catalogue: Catalogue) -> None:
     nothing = np.empty(0, np.float32)
-    table = made(catalogue, items=np.empty(0, np.int32), retrieval=nothing, by_source=np.empty((0, 4), np.float32))
+    table = made(
+        catalogue, items=np.empty(0, np.int32), retrieval=nothing, by_source=np.empty((0, len(SOURCES)), np.float32)
+    )
     assert table.shape == (0, len(SCHEMA.columns))
 
 

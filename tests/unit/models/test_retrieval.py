@@ -96,6 +96,15 @@ def test_seen_holds_each_wanted_item_once_and_no_mere_impression(bundle: Bundle,
         assert rows.lookup(item) in items[indptr[u] : indptr[u + 1]]
 
 
+def test_item_item_weights_and_moments_of_the_history_come_together(bundle: Bundle) -> None:
+    indptr, items = load(bundle, "item_item_indptr.npy"), load(bundle, "item_item_items.npy")
+    assert indptr.shape == (bundle.manifest.n_items + 1,)
+    assert indptr[-1] == len(items) == len(load(bundle, "item_item_weights.npy"))
+    at_us = load(bundle, "seen_at_us.npy")
+    assert len(at_us) == len(load(bundle, "seen_items.npy"))
+    assert 0 < at_us.min() <= at_us.max() < UNTIL_US
+
+
 def test_user_tower_in_onnx_gives_unit_vectors_that_prefer_the_users_taste(bundle: Bundle) -> None:
     session = onnxruntime.InferenceSession(str(bundle.path("two_tower.onnx")), providers=["CPUExecutionProvider"])
     params, vocab = bundle.manifest.params, bundle.json("vocab.json")

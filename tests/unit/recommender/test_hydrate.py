@@ -1,11 +1,13 @@
 """From the store's state to a user."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.reference_world import DAY_US, NOW_US
+from benchmarks.reference_world import DAY_US, NOW_US, write_world
+from bentos.recommender.assemble import load_models
 from bentos.recommender.hydrate import Hydrate
 from bentos.recommender.models import Models
 from bentos.recommender.types import User
@@ -56,3 +58,23 @@ def test_a_stale_session_is_not_fed_to_models_but_still_suppresses(models: Model
     assert user.history.tolist() == []
     assert user.seen.tolist() == [9]
     assert user.stale == ("user_last_10_interactions",)
+
+
+def test_what_was_taken_up_has_its_newest_moment(tmp_path: Path, ask: Any) -> None:
+    models = load_models(write_world(tmp_path, users=5, items=50, item_item=True))
+    loaded = models.retrieval
+    assert loaded is not None
+    assert loaded.seen_at_us is not None
+    row = loaded.users.lookup("u2")
+    start, end = loaded.seen_indptr[row : row + 2]
+    again = int(loaded.seen_items[start])
+    new = next(i for i in range(50) if i not in loaded.seen_items[start:end])
+    user = resolved(
+        models, ask("u2"), Interaction(f"i{again}", "click", NOW_US - 5), Interaction(f"i{new}", "click", NOW_US - 9)
+    )
+    at_us = dict(zip(user.met.tolist(), user.met_at_us.tolist(), strict=True))
+    earlier = {
+        int(item): int(at) for item, at in zip(loaded.seen_items[start:end], loaded.seen_at_us[start:end], strict=True)
+    }
+    assert at_us == earlier | {again: NOW_US - 5, new: NOW_US - 9}
+    assert (np.diff(user.met) > 0).all()

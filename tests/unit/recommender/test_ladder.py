@@ -13,7 +13,7 @@ from bentos.recommender.models import Models
 from bentos.recommender.rules import default_rules
 from bentos.recommender.slates import rung
 from bentos.recommender.types import Candidates
-from contracts.serving import DEGRADATIONS
+from contracts.serving import DEGRADATIONS, SOURCES
 from features.online.base import PrecomputedList, UserState
 
 
@@ -38,7 +38,7 @@ def test_an_answer_has_the_name_of_the_worst_that_befell_it(ranked_by: Any, stal
 def slate(*items: int) -> Candidates:
     rows = np.array(items, np.int32)
     scores = np.linspace(1, 0.5, len(rows), dtype=np.float32)
-    by_source = np.zeros((len(rows), 4), np.float32)
+    by_source = np.zeros((len(rows), len(SOURCES)), np.float32)
     return Candidates(rows, scores, by_source, by_source > 0, scores)
 
 

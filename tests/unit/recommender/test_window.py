@@ -17,6 +17,7 @@ from bentos.recommender.types import Candidates, Query, User
 from contracts.catalogue import Catalogue
 from contracts.ids import IdIndex
 from contracts.rules import RulesDocument
+from contracts.serving import SOURCES
 from features.online.base import UserState
 
 NOW = 1_000 * 3_600_000_000
@@ -59,7 +60,7 @@ def cases(draw: st.DrawFn) -> tuple[Catalogue, RulesDocument, Query, User, Candi
     )
     rows = np.array(draw(st.permutations(range(N)))[: draw(st.integers(0, N))], np.int32)
     scores = np.array(sorted((draw(st.integers(1, 20)) for _ in rows), reverse=True), np.float32) / 20
-    by_source = np.zeros((len(rows), 4), np.float32)
+    by_source = np.zeros((len(rows), len(SOURCES)), np.float32)
     candidates = Candidates(rows, scores, by_source, by_source > 0, scores)
     some = st.lists(st.integers(0, N - 1), max_size=4, unique=True)
     query = Query("r", "u", draw(st.integers(1, 8)), NOW, float("inf"), {}, np.array(draw(some), np.int32), True)
