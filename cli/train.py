@@ -65,23 +65,27 @@ def train(
         result = run(data, until_us=until_us, seed=seed, settings=settings, keep=bundles, progress=progress)
     for warning in result.warnings:
         err.print(f"[yellow]note:[/yellow] {warning}", soft_wrap=True)
+    judged = result.evaluation
     document = {
         "run_id": result.run_id,
         "models": dict(result.models),
         "metrics": dict(result.metrics),
         "baselines": {name: dict(values) for name, values in result.baselines.items()},
-        "ladder": result.evaluation.ladder.plain() if result.evaluation else None,
+        "ladder": judged.ladder.plain() if judged else None,
         "seconds": round(result.seconds, 1),
+        "report": str(result.report_path or result.report),
+        "ablations": judged.ablations.plain() if judged and judged.ablations else None,
         "snapshot": result.snapshot,
         "trained_until": iso(result.trained_until_us),
         "warnings": list(result.warnings),
     }
 
     def human() -> None:
-        if result.evaluation is not None:
-            show(result.evaluation)
+        if judged is not None:
+            show(judged)
         for kind, uri in result.models.items():
             out.print(f"[bold]{kind}[/bold]  {uri}")
+        out.print(f"[bold]report[/bold]  {result.report_path or result.report}", soft_wrap=True)
         out.print(f"run {result.run_id}, {result.seconds:.0f} s; next: streamrec build")
 
     emit(document, as_json=as_json, human=human)

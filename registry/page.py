@@ -13,11 +13,12 @@ from markupsafe import Markup, escape
 # Nothing is fetched and nothing runs: styles of ours, pictures that are in the file.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE = Markup("""
-.streamrec{font:15px/1.5 system-ui,sans-serif;color:#1c2430;background:#fff;max-width:75em;margin:0 auto;padding:1.5em}
+.streamrec{font:14px/1.5 system-ui,sans-serif;color:#1c2430;background:#fff;max-width:84em;margin:0 auto;padding:1.5em}
 .streamrec h1{font-size:1.6em;margin:0 0 .3em}
 .streamrec h2{font-size:1.2em;margin:2em 0 .5em;padding-top:.6em;border-top:1px solid #d9dee5}
 .streamrec h3{font-size:1em;margin:1.4em 0 .3em}
 .streamrec p{margin:.4em 0;max-width:60em}
+.streamrec nav{margin:1.2em 0}
 .streamrec nav a{margin-right:1em;white-space:nowrap}
 .streamrec a{color:#0b5cad}
 .streamrec .scroll{overflow-x:auto}
@@ -49,7 +50,7 @@ TONES: Mapping[str, str] = {
 BAR_EM = 6.0
 _LINE, _NOTHING = Markup("\n"), Markup("")
 _WORDS_CELL, _NUMBER_CELL = Markup("<td>{}</td>"), Markup('<td class="n">{}</td>')
-_NUMBER = re.compile(r"[+\-−]?[\d.,]+ ?(%|ms|µs|s|MB|kB)?( ?(±|\[).*)?|–|")
+_NUMBER = re.compile(r"[+\-−]?[\d.,]+ ?(%|ms|µs|s|MB|kB)?( ?[±\[][\d., \]±]*)?|–|")
 
 
 def page(title: str, *parts: Markup) -> str:
@@ -106,9 +107,12 @@ def side_by_side(*parts: Markup) -> Markup:
 
 def verdict(word: str | None) -> Markup:
     """A verdict's word with its colour; words that are none stay as they are."""
-    if not word or word not in TONES:
-        return escape(word or "")
-    return Markup('<span class="v {}">{}</span>').format(TONES[word], word)
+    return toned(word, TONES[word]) if word and word in TONES else escape(word or "")
+
+
+def toned(words: object, tone: str) -> Markup:
+    """tone: `good`, `bad`, `open`."""
+    return Markup('<span class="v {}">{}</span>').format(tone, words)
 
 
 def bar(value: float, top: float) -> Markup:

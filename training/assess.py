@@ -18,6 +18,8 @@ from features.offline.items import item_features_as_of
 from features.offline.states import user_states_as_of
 from features.online.base import ItemSnapshot, UserState
 from registry.artifacts import Kind
+from training.ablation.result import AblationConfig, Ablations
+from training.ablation.run import ablate
 from training.baselines.fitted import LadderConfig, run_baselines, serve_us
 from training.evaluate import ask, met_items, run_funnel
 from training.evaluation.ladder import Cost, Entry, Ladder, ladder
@@ -47,6 +49,7 @@ class Evaluation:
     recall_by_k: Mapping[str, Mapping[int, float]]
     ms_per_user: float
     study: Study | None = None  # slices of items, fairness, cold start
+    ablations: Ablations | None = None  # None: not asked for, or nobody to ask
     shown: pa.Table | None = None  # what the ranker read of the slates, with labels, in the shape of features/frame.py
 
     def metrics(self) -> dict[str, Any]:
@@ -72,13 +75,14 @@ def assess(
     seed: int = 0,
     steps: LadderConfig | None = None,
     train_s: float | None = None,
+    ablation: AblationConfig | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Ask the funnel that serves, at `from_us`, for every user of the protocol; fit the baselines on the rows before.
 
     Users and items are as they were at `from_us`, whenever the bundles were trained. gather: keep what the ranker read
     of up to so many of the items that were shown, of users drawn by `seed`. steps: of the ladder. train_s: what the
-    bundles took to make, where that is known.
+    bundles took to make, where that is known. ablation: also take the parts of the funnel away, one at a time.
 
     Raises:
         DataError: no positive event before `from_us`, or the bundles have no catalogue.
@@ -127,8 +131,16 @@ def assess(
         recall_by_k={
             "ordered by the ranker": recall_curve(answers.ranked, test),
             "ordered by merged score": recall_curve(answers.merged, test),
+            **{
+                f"{name} alone": recall_curve(lists, test) for name, lists in (answers.with_rules.sources or {}).items()
+            },
         },
         ms_per_user=answers.seconds_per_user * 1e3,
         study=study(folder, config, log, window, test, catalogue, slices, answers.with_rules, funnel, seed=seed),
+        ablations=ablate(
+            funnel, states, test, log.user_ids, met, from_us, config=ablation, seed=seed, progress=progress
+        )
+        if ablation
+        else None,
         shown=gathered.table() if gathered else None,
     )

@@ -18,8 +18,10 @@ from contracts.rules import RulesDocument
 from contracts.settings import Settings
 from features.registry import REGISTRY
 from registry.artifacts import Bundle, Kind, copy_bundle, open_bundle
+from registry.environment import code_state
 from registry.reference import FILES, FOLDER
-from training import checks, plots
+from training import checks
+from training.ablation.result import AblationConfig
 from training.assess import Evaluation, assess
 from training.baselines.fitted import LadderConfig
 from training.bundles import write_fallback, write_ranking
@@ -33,6 +35,11 @@ from training.models.dcn_v2 import DcnConfig
 from training.progress import Progress, silent
 from training.ranking import Rankers, RankingConfig, fit_rankers, moments
 from training.reference import SLATE_ROWS, write_reference
+from training.report import plots
+from training.report.facts import Facts
+from training.report.page import FOLDER as REPORT_FOLDER
+from training.report.page import NAME as REPORT_NAME
+from training.report.page import write_report
 from training.retrieval import RetrievalConfig
 from training.study.checks import study_checks
 from training.study.logged import log_rigour
@@ -51,11 +58,13 @@ class TrainConfig(BaseModel):
     ranking: RankingConfig = RankingConfig()
     dcn: DcnConfig = DcnConfig()
     ladder: LadderConfig = LadderConfig()
+    ablation: AblationConfig = AblationConfig()
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """models: kind → MLflow URI. metrics, baselines: plain numbers. warnings: what a reader should know."""
+    """models: kind → MLflow URI. metrics, baselines: plain numbers. warnings: what a reader should know. report: the
+    page for people, in MLflow's words; report_path: the same on this machine, where the run lies here."""
 
     run_id: str
     models: Mapping[Kind, str]
@@ -65,6 +74,8 @@ class TrainResult:
     evaluation: Evaluation | None
     snapshot: str
     trained_until_us: int
+    report: str
+    report_path: Path | None = None
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -135,6 +146,7 @@ def train(
                 seed=seed,
                 steps=config.ladder,
                 train_s=time.perf_counter() - started,
+                ablation=config.ablation,
                 progress=progress,
             )
         if plan.final_us != plan.cut_us:
@@ -169,6 +181,28 @@ def train(
         log_rigour(run, rigour, judged, quality, rankers.calibration)
         for file in FILES:
             run.log_file(reference.folder / file, folder=FOLDER)
+        facts = Facts(
+            run_id=run.id,
+            data_name=kept.config.name,
+            data_source=str(data.resolve()),
+            data_digest=kept.digest,
+            rows=kept.rows,
+            cut_us=plan.cut_us,
+            final_us=plan.final_us,
+            until_us=until_us,
+            seed=seed,
+            rules=rules.digest,
+            feature_hash=REGISTRY.hash,
+            code=code_state(),
+            config=config.model_dump(mode="json"),
+            seconds=time.perf_counter() - started,
+            importance=rankers.importance,
+            calibration=rankers.calibration,
+            policy=quality,
+            evidence=evidence,
+            warnings=warnings,
+        )
+        run.log_file(write_report(folder / REPORT_NAME, facts, judged), folder=REPORT_FOLDER)
         figures = judged.metrics() if judged else {}
         baselines = {scores.name: scores.plain() for scores in judged.baselines} if judged else {}
         versions = run.register(
@@ -203,6 +237,8 @@ def train(
         evaluation=judged,
         snapshot=kept.digest,
         trained_until_us=plan.final_us,
+        report=f"runs:/{run_id}/{REPORT_FOLDER}/{REPORT_NAME}",
+        report_path=where / REPORT_NAME if (where := registry.run_folder(run_id, REPORT_FOLDER)) else None,
         warnings=warnings,
     )
 
@@ -310,6 +346,9 @@ def _log(
     run.log_json(
         "recall_by_k.json", {name: {str(k): v for k, v in c.items()} for name, c in judged.recall_by_k.items()}
     )
+    if judged.ablations is not None:
+        run.log_table("ablations", judged.ablations.table())
+        run.log_json("ablations.json", judged.ablations.plain())
     for picture in plots.draw(judged, at / "plots"):
         run.log_file(picture, folder="plots")
 
