@@ -96,7 +96,7 @@ def fit_retrieval(
     np.save(part / "content_users.npy", content.users)
     np.save(part / "content_prior.npy", content.prior)
     np.save(part / "content_items.npy", content.items)
-    graph = fit_lightgcn(positives, len(catalogue), retrieval.graph, seed, progress)
+    graph = fit_lightgcn(positives, catalogue.published_us, retrieval.graph, seed, progress)
     figures = _write_graph(part, graph, seed)
     towers = fit_two_tower(log, catalogue, items.titles, retrieval.two_tower, seed, progress)
     progress("export", 0, 1)
