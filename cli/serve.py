@@ -66,15 +66,17 @@ def _what(tag: str | None, settings: Settings) -> tuple[str, list[str], Path]:
     """Name, the workers' arguments, and the folder whose code they run: that of the Bento, not of this checkout.
 
     Raises:
-        NotFound: no such Bento, or none built yet.
+        NotFound: no such Bento, or none built yet. Refused: it cannot hide users where `user_keys` is set.
     """
     if tag is None and settings.bundles is not None:
         folder = settings.bundles.resolve()
         return str(folder), ["--bundles", str(folder)], Path(__file__).resolve().parent.parent
-    from registry.builds import bento_path
+    from registry.bento_store import stored_bento
+    from registry.hiding import demand_hiding
 
-    name, folder = bento_path(tag, settings.home)
-    return name, ["--bento", str(folder)], folder / "src"
+    bento = stored_bento(tag, settings.home)
+    demand_hiding(bento, settings)
+    return bento.tag, ["--bento", str(bento.folder)], bento.folder / "src"
 
 
 def _environment(settings: Settings, home: Path) -> dict[str, str]:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from contracts.errors import NotFound
+from contracts.errors import NotFound, Refused
 from contracts.routing import Upstream
 from contracts.settings import Settings
-from registry.bento_store import bento_path
+from registry.bento_store import stored_bento
+from registry.hiding import demand_hiding
 from registry.keys import front_key
 from registry.processes.plan import Process
 from registry.processes.stack import MARK, Stack
@@ -79,10 +80,12 @@ class LocalDriver:
 
     def _processes(self, tag: str) -> list[Process]:
         try:
-            _, folder = bento_path(tag, self._settings.home)
-        except NotFound as error:
-            self._missing[tag] = error.message
+            bento = stored_bento(tag, self._settings.home)
+            demand_hiding(bento, self._settings)
+        except (NotFound, Refused) as error:
+            self._missing[tag] = f"{error.message}; next: {error.next_command}"
             return []
+        folder = bento.folder
         state = self._stack.state
         sockets = self._stack.sockets
         return [

@@ -12,6 +12,7 @@ from contracts.evidence import Check, Evidence
 from contracts.settings import Settings, load_settings
 from registry.artifacts import KINDS, Kind
 from registry.bento_store import stored_bento
+from registry.hiding import demand_hiding
 
 Documents = Mapping[Kind, Evidence | None]
 PROCESS_TIMEOUT_S = 60.0
@@ -33,7 +34,7 @@ def known_tag(tag: str, settings: Settings) -> str:
     """The full tag.
 
     Raises:
-        NotFound: nobody could start it here, with the next command.
+        NotFound: nobody could start it here, with the next command. Refused: it cannot hide users where they are.
     """
     if settings.driver == "static":
         if tag in settings.upstreams:
@@ -43,7 +44,9 @@ def known_tag(tag: str, settings: Settings) -> str:
             f"`upstreams` in the settings has no {tag}, only {listed}",
             next_command=f"add {tag} with its URLs to `upstreams` in streamrec.toml",
         )
-    return stored_bento(tag, settings.home).tag
+    bento = stored_bento(tag, settings.home)
+    demand_hiding(bento, settings)
+    return bento.tag
 
 
 def read_evidence(tag: str, settings: Settings) -> Documents:
