@@ -150,31 +150,42 @@ def retrain_check(
     forgiven = history.forgive(store) if forgive else 0
     live = live_now(settings)
     policy = schema_of(settings.home, live.champion).retraining
-    with err.status("asking the rules, and for data where one asks for a training"):
-        ruling, folder = ask(store, settings, policy, live, now_us=now_us(), cli=acting.command_line, data=data)
-    document: dict[str, Any] = {
-        **ruling.as_json(),
-        "champion": live.champion or None,
-        "data": str(folder) if folder else None,
-        "runs": history.runs_of(store)[-10:],
-        "forgiven": forgiven,
-        "run": None,
-    }
-    go = act and ruling.answer == "yes"
-    if go and not as_json:
-        err.print(f"plan: {ruling.action} on {folder}, then the gates", markup=False)
-    if go and not dry_run and folder is not None:
-        with err.status("training") as status:
-            document["run"] = acting.act(
+    with acting.exports(settings.home) as exports:
+        with err.status("asking the rules, and for data where one asks for a training"):
+            ruling, folder = ask(
                 store,
-                ruling,
+                settings,
                 policy,
-                settings.home,
-                folder,
+                live,
+                now_us=now_us(),
                 cli=acting.command_line,
-                clock_us=now_us,
-                say=status.update,
+                exports=exports,
+                data=data,
             )
+        document: dict[str, Any] = {
+            **ruling.as_json(),
+            "champion": live.champion or None,
+            "runs": history.runs_of(store)[-10:],
+            "forgiven": forgiven,
+            "run": None,
+        }
+        go = act and ruling.answer == "yes"
+        if go and not as_json:
+            err.print(
+                f"plan: {ruling.action} on {data or 'the log, as data export gives it'}, then the gates", markup=False
+            )
+        if go and not dry_run and folder is not None:
+            with err.status("training") as status:
+                document["run"] = acting.act(
+                    store,
+                    ruling,
+                    policy,
+                    settings.home,
+                    folder,
+                    cli=acting.command_line,
+                    clock_us=now_us,
+                    say=status.update,
+                )
     emit(document, as_json=as_json, human=lambda: _show(ruling, document["run"]))
     if act and not go:
         raise typer.Exit(3)

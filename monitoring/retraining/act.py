@@ -5,10 +5,13 @@ Nothing here judges the result: it enters as challenger, and the gates of its re
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ from monitoring.watch.schema import Retraining
 from registry.control.documents import Documents
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = Path("retraining") / "data"
-LISTS = Path("retraining") / "lists.parquet"
+FOLDER = Path("retraining")
+LISTS = FOLDER / "lists.parquet"
+EXPORTS = "export-"
+LEFT_S = 86_400.0  # an export that is older was left by a process that was killed: no run lasts as long
 
 # The words of a command → its JSON document.
 Cli = Callable[[Sequence[str]], dict[str, Any]]
@@ -50,16 +55,33 @@ def command_line(words: Sequence[str]) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def export(home: Path, policy: Retraining, since: str | None, cli: Cli) -> tuple[Path, Data | str]:
-    """What there is to learn: the service's own log as a data set; or why it cannot be had.
+@contextmanager
+def exports(home: Path) -> Iterator[Path]:
+    """A folder for the data sets of one question, gone when it is answered and what came of it is done: a person's
+    and the watch's never meet, and none is replaced while a training reads it. The rows that were trained on stay, as
+    that training's snapshot."""
+    folder = home.resolve() / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{EXPORTS}*"):
+        if time.time() - left.stat().st_mtime > LEFT_S:
+            shutil.rmtree(left, ignore_errors=True)
+    mine = Path(tempfile.mkdtemp(prefix=EXPORTS, dir=folder))
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def export(folder: Path, policy: Retraining, since: str | None, cli: Cli) -> tuple[Path, Data | str]:
+    """What there is to learn: the service's own log as a data set in `folder`; or why it cannot be had.
 
     since: what counts as new, an ISO moment; the data set itself has all of the log.
     """
-    target = home.resolve() / DATA
+    target = folder / "data"
     words = ["data", "export", str(target)] + (["--base", str(policy.base)] if policy.base else [])
     try:
         done = cli(words)
-        new = cli(["data", "export", str(target.with_name("new")), "--since", since]) if since else done
+        new = cli(["data", "export", str(folder / "new"), "--since", since]) if since else done
     except StreamRecError as error:
         return target, error.message
     return target, Data(int(new["events"]), int(new["impressions"]))

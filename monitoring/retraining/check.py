@@ -23,9 +23,12 @@ def ask(
     *,
     now_us: int,
     cli: Cli,
+    exports: Path,
     data: Path | None = None,
 ) -> tuple[Ruling, Path | None]:
-    """The answer, and the folder to learn from; None where nobody asked for one.
+    """The answer, and the data set to learn from; None where nobody asked for one.
+
+    exports: folder of this question alone. data: in place of an export.
 
     Raises:
         Unreachable: the control database does not answer.
@@ -40,7 +43,7 @@ def ask(
     if data is not None:
         return first, data
     since = _learned_until(live, settings) if first.action == "train" else None
-    folder, facts = export(settings.home, policy, since, cli)
+    folder, facts = export(exports, policy, since, cli)
     return decide(policy, known, runs, now_us, release_under_way=live.release, data=facts), folder
 
 

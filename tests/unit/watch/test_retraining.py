@@ -1,5 +1,6 @@
 """Whether to train, and why: three answers; bounds; and a run through the commands."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from contracts.errors import StreamRecError
 from monitoring.retraining import history
-from monitoring.retraining.act import CommandFailed, act
+from monitoring.retraining.act import CommandFailed, act, export, exports
 from monitoring.retraining.decide import HOUR_US, Data, Ruling, decide
 from monitoring.signals import Signal
 from monitoring.watch.schema import Retraining, Rule, read_schema, schema_path
@@ -137,6 +138,8 @@ class Commands:
             "run_id": "abc",
             "tag": "streamrec:new",
             "release": "r-1",
+            "events": 20,
+            "impressions": 200,
         }
 
 
@@ -173,3 +176,18 @@ def test_two_runs_at_once_are_refused_and_one_whose_process_is_gone_has_failed(t
     history.update(store, "first", {"pid": 2**22 + 1})
     assert history.runs_of(store)[0]["state"] == "failed"
     assert act(store, YES, POLICY, tmp_path, tmp_path, cli=Commands(), clock_us=lambda: NOW)["state"] == "done"
+
+
+def test_two_questions_export_apart_and_leave_nothing(tmp_path: Path):
+    cli = Commands()
+    with exports(tmp_path) as ours, exports(tmp_path) as theirs:
+        asked = [export(folder, POLICY, "2026-01-01T00:00:00", cli)[0] for folder in (ours, theirs)]
+        targets = [words[2] for words in cli.said]
+        assert len(set(targets)) == 4
+        assert [Path(targets[0]), Path(targets[2])] == asked
+        left = tmp_path / "retraining" / "export-of-a-killed-one"
+        left.mkdir()
+        os.utime(left, (0, 0))
+        with exports(tmp_path):  # of a third one: it takes away what nobody will, and nothing of those that run
+            assert sorted(p.exists() for p in (ours, theirs, left)) == [False, True, True]
+    assert list((tmp_path / "retraining").iterdir()) == []
