@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @errors_end_well
     def retain(dry_run: DryRun = False, home: Home = None, as_json: Json = False) -> None:
-        """Remove records that are older than `keep_…_d` says, and end the erasures that are under way.
+        """Remove records older than `keep_…_d` and drift pages over `reports_mb`, and end erasures that are under way.
 
         Example: `streamrec monitor retain --dry-run`
         """
@@ -67,8 +67,10 @@ def register(app: typer.Typer) -> None:
         settings = load_settings({"home": home})
         with err.status("removing what is past its time"):
             done, under_way = keep_up(settings, _now_us(), dry_run=dry_run)
-        document = {"days": done.partitions, "events": done.events, "erasures_under_way": under_way, "dry_run": dry_run}
-        rows = [(f"days of {name}", n) for name, n in done.partitions.items()] + [("events", done.events)]
+        document = {"days": done.partitions, "events": done.events, "pages": done.pages}
+        document |= {"erasures_under_way": under_way, "dry_run": dry_run}
+        rows = [(f"days of {name}", n) for name, n in done.partitions.items()]
+        rows += [("events", done.events), ("drift pages", done.pages)]
         emit(
             document,
             as_json=as_json,

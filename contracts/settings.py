@@ -82,6 +82,9 @@ class Settings(BaseModel):
     keep_events_d: float = Field(
         400.0, ge=9, description="days that events are kept in `events.db`, likewise; Redis trims by `event_log_days`"
     )
+    reports_mb: int = Field(
+        512, ge=0, description="room for the pages of drifts in `reports/`; the oldest go, the newest stays"
+    )
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(
         100.0, gt=0, description="wait for the compute thread from which on cheaper rungs are given"

@@ -1,5 +1,6 @@
-"""How long records are kept: partitions, and events, that are older than the settings say are removed."""
+"""How long records are kept: partitions, events and drift pages that are older, or more, than the settings say go."""
 
+import itertools
 import shutil
 import sqlite3
 from contextlib import closing
@@ -14,15 +15,17 @@ from contracts.settings import Settings
 from features.online.streaming import EVENTS_DB
 
 DAY_US = 86_400_000_000
+REPORTS = "reports"  # of a home: the drift pages that the watch writes
 AT_ONCE = 20_000  # events of one transaction: those that come meanwhile do not wait for long
 
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """partitions: days removed, by log; events: removed of `events.db`."""
+    """partitions: days removed, by log; events: removed of `events.db`; pages: of `reports/`."""
 
     partitions: dict[str, int]
     events: int
+    pages: int = 0
 
 
 def retain(settings: Settings, now_us: int, *, dry_run: bool = False) -> Retained:
@@ -44,7 +47,7 @@ def retain(settings: Settings, now_us: int, *, dry_run: bool = False) -> Retaine
         for kind, keep_d in days.items()
     }
     events = 0 if is_redis(settings.event_log) else _events(settings, now_us, dry_run=dry_run)
-    return Retained(partitions, events)
+    return Retained(partitions, events, _pages(settings.home / REPORTS, settings.reports_mb << 20, dry_run=dry_run))
 
 
 def _partitions(home: Path, kind: LogKind, before_us: int, *, dry_run: bool) -> int:
@@ -66,6 +69,17 @@ def _partitions(home: Path, kind: LogKind, before_us: int, *, dry_run: bool) -> 
         if not dry_run:
             shutil.rmtree(left)
     return len(old)
+
+
+def _pages(folder: Path, room: int, *, dry_run: bool) -> int:
+    """The oldest pages that are over the room, in bytes; the newest one stays: an alert names it."""
+    newest_first = sorted(folder.glob("drift-*.html"), key=lambda page: page.stat().st_mtime, reverse=True)
+    sizes = itertools.accumulate(page.stat().st_size for page in newest_first)
+    over = [page for place, (page, size) in enumerate(zip(newest_first, sizes, strict=True)) if place and size > room]
+    if not dry_run:
+        for page in over:
+            page.unlink(missing_ok=True)
+    return len(over)
 
 
 def _events(settings: Settings, now_us: int, *, dry_run: bool) -> int:

@@ -59,15 +59,18 @@ def write_page(
     return target
 
 
-def log_page(settings: Settings, run_id: str, page: Path) -> str:
+def log_page(settings: Settings, run_id: str, page: Path, name: str = "") -> str:
     """Put the page under the training run of the model; where it lies there.
+
+    name: there, in place of the one before; the page's own when not given.
 
     Raises:
         NotFound, Unreachable: there is no such run, or MLflow is away.
     """
-    with translated(f"logging {page.name} under run {run_id}"):
-        connect(settings).log_artifact(run_id, str(page), FOLDER)
-    return f"runs:/{run_id}/{FOLDER}/{page.name}"
+    name = name or page.name
+    with translated(f"logging {name} under run {run_id}"):
+        connect(settings).log_text(run_id, page.read_text(), f"{FOLDER}/{name}")
+    return f"runs:/{run_id}/{FOLDER}/{name}"
 
 
 def page_name(report: DriftReport) -> str:

@@ -27,6 +27,7 @@ from monitoring.reports.page import log_page, page_name, write_page
 from monitoring.reports.window import rankings
 from registry.artifacts import model_name
 
+LOGGED = "drift.html"  # in MLflow, of each model the newest page alone: a run has no room that ends
 BASELINE_SHARE = 0.25  # of the window's length, that the baseline of clicks must have at least
 _STORED = re.compile(r"^v\d+-[0-9a-f]{8}$")
 
@@ -176,7 +177,7 @@ def with_page(settings: Settings, report: DriftReport, folder: Path) -> DriftRep
         write_page(page, report, found)
         report = replace(report, page=str(page))
         if report.run_id:
-            log_page(settings, report.run_id, page)
+            log_page(settings, report.run_id, page, LOGGED)
     except (StreamRecError, OSError) as error:
         return replace(report, problems=(*report.problems, f"the report page: {getattr(error, 'message', error)}"))
     return report

@@ -1,6 +1,7 @@
 """Drift of what the service logged, of each ranker that served in the window: `monitoring/drift/service`."""
 
 from monitoring.drift.service.run import drift_run
+from monitoring.privacy.retain import REPORTS
 from monitoring.signals import Signal
 from monitoring.watch.checks.base import Asked
 
@@ -16,7 +17,7 @@ def check(asked: Asked) -> list[Signal]:
         asked.now_us,
         now_us=asked.now_us,
         season=windows.season,
-        pages=asked.settings.home / "reports",
+        pages=asked.settings.home / REPORTS,
         seed=windows.seed,
     )
     return [signal for report in reports for signal in report.signals()]

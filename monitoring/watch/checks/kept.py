@@ -25,7 +25,8 @@ def check(asked: Asked) -> list[Signal]:
     killed = sum(not one.events_gone for one in waiting)
     late = hours > MOST_H
     cause = f"{len(waiting)} erasures are under way, of which {killed} must be asked for again" if late else ""
-    details = {"days_removed": dict(removed.partitions), "events_removed": removed.events, "under_way": len(waiting)}
+    details = {"days_removed": dict(removed.partitions), "events_removed": removed.events}
+    details |= {"pages_removed": removed.pages, "under_way": len(waiting)}
     since_us = oldest_us if late else None
     verdict: Verdict = "breach" if late else "ok"
     return [Signal(ERASURE, "", verdict, now_us, hours, MOST_H, since_us, cause, details)]
