@@ -1,5 +1,7 @@
 """`streamrec simulate`: a population whose preferences are known, on a virtual clock or against a gateway."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +11,9 @@ from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import NotFound, Unreachable, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from monitoring.simulation.population import Population
 
 # As in monitoring/simulation: the command's help must not load what the simulation needs.
@@ -42,6 +47,13 @@ def simulate(
     drift: Annotated[
         str | None, typer.Option(metavar="KEY=WORD:FACTOR", help="So many times the users of a context: country=DE:2.")
     ] = None,
+    swap: Annotated[
+        str | None, typer.Option(metavar="KEY=WORD", help="Users of a context have each other's tastes: device=web.")
+    ] = None,
+    world: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The users of a `data synth` world, who click what they are known to like."),
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="In process: with seeds SEED, SEED + 1, …")] = 1,
     policy: Annotated[
         str | None, typer.Option(help="In process: NAME or NAME@VERSION of the catalogue [default: one made for it].")
@@ -57,9 +69,9 @@ def simulate(
     if in_process:
         _in_process(candidate, range(seed, seed + runs), users, policy, home, as_json)
         return
-    document = _over_http(
-        url, candidate, users or 2_000, click_rate, rate, seconds, requests, key, fault, faulty, after, seed, drift
-    )
+    people = people_of(world, users, click_rate, drift, swap, seed)
+    document = _over_http(url, candidate, people, rate, seconds, requests, key, fault, faulty, after, seed)
+    document |= {"drift": drift, "swap": swap, "world": str(world) if world else None}
     emit(document, as_json=as_json)
 
 
@@ -119,8 +131,7 @@ def _in_process(
 def _over_http(
     url: str,
     candidate: str,
-    users: int,
-    click_rate: float,
+    people: "Population",
     rate: float,
     seconds: float,
     requests: int | None,
@@ -129,7 +140,6 @@ def _over_http(
     faulty: str | None,
     after: float,
     seed: int,
-    drift: str | None,
 ) -> dict[str, Any]:
     import asyncio
 
@@ -138,16 +148,12 @@ def _over_http(
     from monitoring.simulation.behaviour import SCENARIOS as KNOWN
     from monitoring.simulation.faulty import FAULTS, tell
     from monitoring.simulation.http import Crowd
-    from monitoring.simulation.population import population
 
     _known([candidate], KNOWN, "candidate")
     if (fault is None) != (faulty is None):
         raise UsageError("--fault NAME and --faulty URL go together")
     if fault is not None:
         _known([fault], FAULTS, "fault")
-    people = population(users, seed, click_rate=click_rate)
-    if drift is not None:
-        people = _moved(people, drift, seed)
     crowd = Crowd(url, people, KNOWN[candidate], seed=seed, key=key)
 
     async def misbehave() -> None:
@@ -161,22 +167,66 @@ def _over_http(
     async def both() -> None:
         await asyncio.gather(crowd.run(rate=rate, seconds=seconds, requests=requests), misbehave())
 
-    asyncio.run(both())
-    return {"url": url, "candidate": candidate, "fault": fault, "drift": drift, **crowd.seen.document()}
+    with suppress(KeyboardInterrupt):  # ends it early; what was seen till then is told
+        asyncio.run(both())
+    return {"url": url, "candidate": candidate, "fault": fault, **crowd.seen.document()}
 
 
-def _moved(people: "Population", drift: str, seed: int) -> "Population":
-    from monitoring.simulation.population import drifted
+def people_of(
+    world: Path | None, users: int | None, click_rate: float, drift: str | None, swap: str | None, seed: int
+) -> "Population":
+    from monitoring.simulation.population import drifted, population, swapped
 
-    key, _, rest = drift.partition("=")
-    word, _, factor = rest.partition(":")
+    if world is not None:
+        if users is not None:
+            raise UsageError("--world has its own users: leave --users out")
+        people = _of_world(world)
+    else:
+        people = population(users or 2_000, seed, click_rate=click_rate)
+    if drift is not None:
+        context, _, factor = drift.partition(":")
+        key, word = _context(people, context, f"--drift {drift} is not KEY=WORD:FACTOR")
+        try:
+            people = drifted(people, key, word, float(factor), seed)
+        except ValueError as error:
+            raise UsageError(f"--drift {drift}: {factor or 'nothing'} is no factor") from error
+    if swap is not None:
+        people = swapped(people, *_context(people, swap, f"--swap {swap} is not KEY=WORD"), seed)
+    return people
+
+
+def _context(people: "Population", text: str, wrong: str) -> tuple[str, str]:
+    key, _, word = text.partition("=")
     if word not in people.words.get(key, ()):
         known = "; ".join(f"{name}: {', '.join(words)}" for name, words in people.words.items())
-        raise UsageError(f"--drift {drift} is not KEY=WORD:FACTOR with a context of the crowd ({known})")
-    try:
-        return drifted(people, key, word, float(factor), seed)
-    except ValueError as error:
-        raise UsageError(f"--drift {drift}: {factor or 'nothing'} is no factor") from error
+        raise UsageError(f"{wrong} with a context of the crowd ({known})")
+    return key, word
+
+
+def _of_world(folder: Path) -> "Population":
+    """The users of a synthetic world, on their usual device, as active as they are and with its position bias."""
+    import numpy as np
+
+    from monitoring.simulation.population import Population
+    from training.data.synth import SLATE
+    from training.data.world import COUNTRIES, DEVICES, World
+
+    world = World.load(folder / "truth")
+    row = {item_id: at for at, item_id in enumerate(world.item_ids())}
+
+    def likes(user: int, item_ids: Sequence[str]) -> "NDArray[np.float64]":
+        known = np.array([row.get(item_id, -1) for item_id in item_ids])  # one that was put later has no likers
+        return np.where(known < 0, 0.0, world.affinity(np.array(user), known)).astype(np.float64)
+
+    return Population(
+        world.user_ids(),
+        {"country": world.user_country.astype(np.int64), "device": world.user_device.astype(np.int64)},
+        {"country": list(COUNTRIES), "device": list(DEVICES)},
+        world.activity.astype(np.float64) * 10 * world.users,  # visits a day: 10 on average
+        np.zeros(world.users),
+        World.examination(np.arange(1, SLATE + 1)).astype(np.float64),
+        likes,
+    )
 
 
 def _known(names: list[str], known: Any, option: str) -> None:

@@ -154,8 +154,9 @@ class Crowd:
             if country is not None and people.of("country", country)[user]:
                 factor *= behaviour.biased_factor
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        for item in slate.items[: len(people.position)]:
-            if self._rng.random() < people.taste[user] * factor * people.position[item.position - 1]:
+        items = slate.items[: len(people.position)]
+        for item, chance in zip(items, people.chances(user, [i.item_id for i in items]), strict=True):
+            if self._rng.random() < chance * factor:
                 self.seen.clicks += 1
                 self._events.append(
                     EventIn(

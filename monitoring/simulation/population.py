@@ -1,6 +1,6 @@
 """Users whose preferences are known: who they are, how often they come, and what they click."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,9 @@ DEVICES: Mapping[str, float] = {"ios": 0.40, "android": 0.40, "web": 0.20}
 TENURES: Mapping[str, float] = {"new": 0.15, "month": 0.35, "year": 0.50}
 KEYS = ("country", "device", "tenure")
 
+# (user, item ids) → chance of a click of each item that is looked at, (n,).
+Likes = Callable[[int, Sequence[str]], Floats]
+
 
 @dataclass(frozen=True)
 class Population:
@@ -23,6 +26,7 @@ class Population:
         visits: expected visits a day; log-normal, so that a tenth of the users make about half of them.
         taste: chance to click an item at the top, as the champion recommends; it differs from user to user.
         position: what is left of it further down.
+        likes: in place of `taste`, where it hangs on the item: who is shown what is liked clicks more.
     """
 
     ids: list[str]
@@ -31,6 +35,7 @@ class Population:
     visits: Floats
     taste: Floats
     position: Floats
+    likes: Likes | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,6 +51,13 @@ class Population:
 
     def context_of(self, user: int) -> dict[str, str]:
         return {key: self.words[key][codes[user]] for key, codes in self.context.items()}
+
+    def chances(self, user: int, item_ids: Sequence[str]) -> Floats:
+        """Of a click on each item of a slate, (n,), at most `k` of them."""
+        seen = self.position[: len(item_ids)]
+        if self.likes is None:
+            return self.taste[user] * seen
+        return self.likes(user, item_ids[: len(seen)]) * seen
 
 
 def population(
@@ -93,3 +105,14 @@ def drifted(of: Population, key: str, word: str, factor: float, seed: int) -> Po
         gone = rng.choice(np.flatnonzero(codes == code), -wanted, replace=False)
         codes[gone] = (code + rng.integers(1, len(of.words[key]), len(gone))) % len(of.words[key])
     return replace(of, context={**of.context, key: codes})
+
+
+def swapped(of: Population, key: str, word: str, seed: int) -> Population:
+    """The same users, but those of a context have each other's tastes: what is known of them holds no more."""
+    users = np.flatnonzero(of.of(key, word))
+    whose = np.arange(len(of))
+    whose[users] = users[np.random.default_rng([seed, 5]).permutation(len(users))]
+    likes = of.likes
+    if likes is None:
+        return replace(of, taste=of.taste[whose])
+    return replace(of, likes=lambda user, item_ids: likes(int(whose[user]), item_ids))
