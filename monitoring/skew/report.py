@@ -9,6 +9,8 @@ from monitoring.skew.limits import Limits
 from monitoring.skew.rows import RowsCompared, RowSkew
 from monitoring.skew.statistics import FeatureSkew
 
+WHOLE = "skew.whole"  # the signal of the verdict over all
+
 
 @dataclass(frozen=True, slots=True)
 class SkewReport:
@@ -62,13 +64,13 @@ class SkewReport:
         }
 
     def signals(self) -> list[Signal]:
-        """One for each feature and way of looking; and one of the whole where nothing could be looked at."""
+        """One for each feature and way of looking; and `skew.whole`, which a gate asks for: a single feature of which
+        nothing is known leaves it open only where the ranker hangs on it."""
         made = [_statistics_signal(f, self.model, self.at_us) for f in self.features if f.reads]
         if self.rows is not None:
             made += [_rows_signal(one, self.model, self.at_us, self.limits) for one in self.rows.features]
-        if not made:
-            made.append(Signal("skew.statistics", self.model, "inconclusive", self.at_us, cause=self.why))
-        return made
+        broken = float(sum(signal.verdict == "breach" for signal in made))
+        return [*made, Signal(WHOLE, self.model, self.verdict, self.at_us, broken, 0.0, cause=self.why)]
 
 
 def judged(features: Sequence[FeatureSkew], rows: RowsCompared | None) -> tuple[Verdict, str]:

@@ -27,7 +27,7 @@ CHECKS: Mapping[CheckName, str] = {
     "kept": "monitoring.watch.checks.kept",
 }
 # Those made for each live Bento; the others find by themselves who served.
-OF_BENTOS: frozenset[CheckName] = frozenset({"freshness", "quality"})
+OF_BENTOS: frozenset[CheckName] = frozenset({"freshness", "quality", "skew"})
 # Seconds in which it is meant to end, by far.
 LATE_S: Mapping[CheckName, float] = {
     "levels": 120,

@@ -69,11 +69,12 @@ def absorbed(
     now_us: int,
     *,
     live: frozenset[str] | None = None,
+    rankers: Mapping[str, str] | None = None,
 ) -> WatchState:
     """The state after a round: what checks have said, or that they could not; and what is to be told. Pure.
 
     Time passes for alerts also when no check has ended. live: names of what serves; what does not is nobody's trouble
-    any more. None: not known.
+    any more. None: not known. rankers: Bento → how signals name its ranker.
     """
     looks = dict(state.looks)
     signals: list[Signal] = []
@@ -83,7 +84,8 @@ def absorbed(
         signals += _unnamed(state, finished, schema, now_us)
         signals.append(_of_check(finished, look, now_us))
         if finished.problem:
-            signals += _blinded(state, finished, schema, now_us)
+            meant = {finished.job.bento, (rankers or {}).get(finished.job.bento, "")}
+            signals += _blinded(state, finished, schema, now_us, meant)
     signals = _dated(state, signals)
     if live is not None:
         signals = [s for s in signals if s.model in live]
@@ -168,12 +170,12 @@ def _of_check(finished: Finished, look: Look, now_us: int) -> Signal:
     return Signal(name, bento, verdict, now_us, look.crashes, BLIND_AFTER, cause=cause)
 
 
-def _blinded(state: WatchState, finished: Finished, schema: Schema, now_us: int) -> list[Signal]:
-    """What the check has said before is no longer known."""
+def _blinded(state: WatchState, finished: Finished, schema: Schema, now_us: int, meant: set[str]) -> list[Signal]:
+    """What the check has said before is no longer known. meant: whom it looked at; a check of no Bento, at all."""
     return [
         Signal(s.name, s.model, "inconclusive", now_us, cause=f"the check {finished.job.check} {finished.problem}")
         for s in state.signals
         if (row := schema.row(s.name)) is not None
         and row.check == finished.job.check
-        and finished.job.bento in (s.model, "")
+        and (not finished.job.bento or s.model in meant)
     ]

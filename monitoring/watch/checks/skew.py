@@ -1,14 +1,24 @@
-"""Skew of the ranker that answered most: `monitoring/skew`."""
+"""Skew of the ranker of one Bento, also of a candidate that a few users meet: `monitoring/skew`."""
 
+from contracts.errors import NotFound
 from monitoring.signals import Signal
+from monitoring.skew.report import WHOLE
 from monitoring.skew.run import skew
 from monitoring.watch.checks.base import Asked
+from registry.bento_store import stored_bento
+from registry.lineage import pinned_uris
 
 HOUR_US = 3_600_000_000
 
 
 def check(asked: Asked) -> list[Signal]:
     windows = asked.schema.windows
-    since_us = asked.now_us - int(windows.drift_hours * HOUR_US)
-    report = skew(asked.settings, since_us=since_us, until_us=asked.now_us, now_us=asked.now_us, seed=windows.seed)
+    since_us, now_us = asked.now_us - int(windows.drift_hours * HOUR_US), asked.now_us
+    try:
+        model = pinned_uris(stored_bento(asked.bento, asked.settings.home))["ranking"]
+        report = skew(
+            asked.settings, since_us=since_us, until_us=now_us, now_us=now_us, model=model, seed=windows.seed
+        )
+    except NotFound as error:
+        return [Signal(WHOLE, asked.bento, "inconclusive", now_us, cause=error.message)]
     return report.signals()

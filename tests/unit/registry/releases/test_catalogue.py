@@ -34,7 +34,7 @@ def write(home: Path, text: str, file: str = "mine.toml") -> None:
     (home / "policies" / file).write_text(text)
 
 
-@pytest.mark.parametrize("name", ["default", "fast", "rules", "ab"])
+@pytest.mark.parametrize("name", ["default", "fast", "rules", "ab", "watched"])
 def test_built_in_policies_read_and_carry_the_hash_of_their_text(name: str) -> None:
     policy, text = read_policy(name, NOWHERE)
     data = (BUILT_IN / f"{name}.toml").read_bytes()
@@ -44,6 +44,21 @@ def test_built_in_policies_read_and_carry_the_hash_of_their_text(name: str) -> N
     assert policy.steps[-1].weight == 100
     assert sum(policy.alpha_of(m) for m in policy.metrics if m.critical) == pytest.approx(0.02)
     assert policy.alpha_of(policy.metric("ctr")) == pytest.approx(0.008, rel=1e-4)
+
+
+def test_watched_is_default_with_the_watch_s_word_on_the_candidate_from_25_percent_on() -> None:
+    default, watched = (read_policy(name, NOWHERE)[0] for name in ("default", "watched"))
+    more = [m for m in watched.metrics if m.kind == "watch"]
+    assert [(m.name, m.signals, m.limit) for m in more] == [
+        ("skewed", ("skew.whole",), 0),
+        ("drifted", ("drift.severity",), 0),
+    ]
+    assert tuple(m for m in watched.metrics if m not in more) == default.metrics
+    added = [set(w.metrics) - set(d.metrics) for w, d in zip(watched.steps, default.steps, strict=True)]
+    assert [bool(names) for names in added] == [False, False, False, True, True, False]
+    assert all(names in (set(), {"skewed", "drifted"}) for names in added)
+    kept = [w.model_copy(update={"metrics": d.metrics}) for w, d in zip(watched.steps, default.steps, strict=True)]
+    assert kept == list(default.steps)
 
 
 def test_the_default_policy_is_the_shadow_gate_and_the_ramp_of_the_design() -> None:
