@@ -14,8 +14,9 @@ from contracts.settings import Settings
 from features.frame import FEATURES
 from monitoring.drift.base import ALPHA, Engine, Result, inconclusive
 from monitoring.drift.engines.choose import choose
+from monitoring.drift.service.anchored import anchored
 from monitoring.drift.service.judgement import judgement
-from monitoring.drift.service.labelled import SLICINGS, LabelSource, first_served, own_labels
+from monitoring.drift.service.labelled import SLICINGS, LabelSource, own_labels
 from monitoring.drift.service.outcomes import Labelled, concept
 from monitoring.drift.service.report import DriftReport
 from monitoring.drift.service.season import SEASONS, SeasonName, past_windows
@@ -28,7 +29,6 @@ from monitoring.reports.window import rankings
 from registry.artifacts import model_name
 
 LOGGED = "drift.html"  # in MLflow, of each model the newest page alone: a run has no room that ends
-BASELINE_SHARE = 0.25  # of the window's length, that the baseline of clicks must have at least
 _STORED = re.compile(r"^v\d+-[0-9a-f]{8}$")
 
 
@@ -150,20 +150,15 @@ class _Run:
         return one_per_user(rows, tuple(rows.column_names), seed=self.seed)
 
     def _outcomes(self, ranker: str, bento: str) -> dict[str, Result]:
-        """Clicks of the window against those of the ranker's first window of that length: an anchor, so that what has
-        got worse does not become what it is measured against."""
+        """Clicks of the window against those of the ranker's first window of that length."""
         try:
             labels = self.labels or own_labels(self.settings, bento, now_us=self.now_us)
-            first_us = first_served(self.settings.home, ranker, bento, self.until_us)
-            length = self.until_us - self.since_us
-            end_us = min((first_us or self.since_us) + length, self.since_us)
-            if first_us is None or end_us - first_us < BASELINE_SHARE * length:
-                why = "this ranker has not served before this window for long enough to be compared with itself"
-                return {"ctr": inconclusive("ratio over users", why, weighs=False)}
-            before, now = labels(first_us, end_us, ranker), labels(self.since_us, self.until_us, ranker)
+            sides = anchored(self.settings.home, labels, ranker, bento, self.since_us, self.until_us)
         except (StreamRecError, OSError, pa.ArrowException) as error:
-            why = f"what people did cannot be read: {getattr(error, 'message', error)}"
-            return {"ctr": inconclusive("ratio over users", why, weighs=False)}
+            sides = f"what people did cannot be read: {getattr(error, 'message', error)}"
+        if isinstance(sides, str):
+            return {"ctr": inconclusive("ratio over users", sides, weighs=False)}
+        before, now = sides
         found = concept(Labelled.of(before, SLICINGS), Labelled.of(now, SLICINGS), alpha=self.alpha)
         # That labels are not yet known is no gap in what can be said of inputs.
         return {n: replace(r, weighs=False) if r.drift == "inconclusive" else r for n, r in found.items()}
