@@ -149,13 +149,16 @@ def _unnamed(state: WatchState, finished: Finished, schema: Schema, now_us: int)
 
 
 def _dated(state: WatchState, signals: Sequence[Signal]) -> list[Signal]:
-    """A breach whose check does not say since when began when it was first seen."""
+    """A breach that goes on began when it did, though the check's window has moved past that moment: of a window of an
+    hour nothing could ever have lasted for two. One whose check does not say since when began when it was first seen.
+    """
     before = {(s.name, s.model): s for s in state.signals if s.verdict == "breach"}
     found = []
     for signal in signals:
-        if signal.verdict == "breach" and signal.since is None:
+        if signal.verdict == "breach":
+            since = signal.at if signal.since is None else signal.since
             seen = before.get((signal.name, signal.model))
-            signal = replace(signal, since=signal.at if seen is None else (seen.since or seen.at))
+            signal = replace(signal, since=since if seen is None else min(since, seen.since or seen.at))
         found.append(signal)
     return found
 

@@ -121,7 +121,15 @@ class Watch:
         version, document = self._documents.read(DOCUMENT)
         state = self._readable(document, problems)
         self._ended += self._runner.poll()
-        after = absorbed(state, self._ended, schema, list(self._channels), now_us, live=live.names(*live.bentos), rankers=live.rankers)
+        after = absorbed(
+            state,
+            self._ended,
+            schema,
+            list(self._channels),
+            now_us,
+            live=live.names(*live.bentos),
+            rankers=live.rankers,
+        )
         if after.as_json() != document:
             self._documents.write(DOCUMENT, version, after.as_json(), lease)
             version += 1

@@ -16,9 +16,7 @@ def check(asked: Asked) -> list[Signal]:
     since_us, now_us = asked.now_us - int(windows.drift_hours * HOUR_US), asked.now_us
     try:
         model = pinned_uris(stored_bento(asked.bento, asked.settings.home))["ranking"]
-        report = skew(
-            asked.settings, since_us=since_us, until_us=now_us, now_us=now_us, model=model, seed=windows.seed
-        )
+        report = skew(asked.settings, since_us=since_us, until_us=now_us, now_us=now_us, model=model, seed=windows.seed)
     except NotFound as error:
         return [Signal(WHOLE, asked.bento, "inconclusive", now_us, cause=error.message)]
     return report.signals()

@@ -13,7 +13,7 @@ from monitoring.watch.state import DOCUMENT, state_from
 from registry.control.documents import MemoryDocuments, SqlDocuments
 from registry.control.sql import control_store
 from registry.control.store import Lease
-from tests.unit.watch.world import BEGIN_US, BENTO, PlayedChannel, World, minute, signal
+from tests.unit.watch.world import BEGIN_US, BENTO, SCHEMA, PlayedChannel, World, minute, row, signal
 
 
 def drifts(job: Job) -> Sequence[Signal]:
@@ -218,3 +218,34 @@ def test_kept_alerts_that_cannot_be_read_begin_anew_and_say_so():
     assert world.kinds == ["raised"]
     assert world.now_us > BEGIN_US
     assert BENTO in world.live.bentos
+
+
+def test_a_breach_that_goes_on_began_when_it_did_though_the_window_of_its_check_moves_on():
+    def says(job: Job) -> Sequence[Signal]:
+        window_us = job.at_us - 10 * 60_000_000  # all of it is shifted, so that the check knows of nothing before
+        return [signal("drift.severity", "breach", job.at_us, since=window_us)] if job.check == "drift" else []
+
+    world = World(says)
+    world.minutes(60)
+    (found,) = (s for s in state_from(world.documents.read(DOCUMENT)[1]).signals if s.name == "drift.severity")
+    assert found.at >= minute(55)
+    assert found.since == minute(-10)
+
+
+def test_a_crash_of_a_bento_s_check_makes_unknown_what_it_said_of_that_bento_s_ranker():
+    watched = row("skew.*", "skew")
+
+    def says(job: Job) -> Sequence[Signal] | str:
+        if job.check != "skew":
+            return []
+        return "ended with 1" if job.at_us >= minute(10) else [signal("skew.whole", "ok", job.at_us)]
+
+    world = World(says, schema=SCHEMA.model_copy(update={"signals": (watched, *SCHEMA.signals)}))
+    world.minutes(8)
+    assert verdict_of(world, "skew.whole") == "ok"
+    world.minutes(8)
+    assert verdict_of(world, "skew.whole") == "inconclusive"
+
+
+def verdict_of(world: World, name: str) -> str:
+    return next(s.verdict for s in state_from(world.documents.read(DOCUMENT)[1]).signals if s.name == name)

@@ -130,4 +130,4 @@ def test_a_file_that_is_no_text_is_a_problem_and_not_a_crash(home: Path) -> None
     (home / "policies" / "c.toml").write_bytes(b"#" * (2 << 20))
     listing = policies(home)
     assert len(listing.problems) == 3
-    assert len(listing.texts) == 4
+    assert len(listing.texts) == 5
