@@ -16,12 +16,14 @@ from contracts.settings import load_settings
 
 if TYPE_CHECKING:
     from training.assess import Evaluation
+    from training.evaluation.alone import Alone
     from training.evaluation.ladder import Ladder
     from training.evaluation.report import Scores
     from training.progress import Progress
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "map@10", "recall@500", "coverage")
 SLICE_METRICS = ("ndcg@10", "recall@10", "recall@500")
+PAIRED, BESIDE = ("ndcg@10", "recall@500"), "ease"  # as in training/evaluation: its imports would slow every command
 
 Data = Annotated[Path, typer.Option("--data", help="A data set: a folder with interactions.parquet and items.parquet.")]
 
@@ -72,6 +74,7 @@ def train(
         "metrics": dict(result.metrics),
         "baselines": {name: dict(values) for name, values in result.baselines.items()},
         "ladder": judged.ladder.plain() if judged else None,
+        "sources": {one.scores.name: one.plain() for one in judged.alone} if judged else {},
         "seconds": round(result.seconds, 1),
         "report": str(result.report_path or result.report),
         "ablations": judged.ablations.plain() if judged and judged.ablations else None,
@@ -125,6 +128,7 @@ def evaluate(
         "metrics": judged.metrics(),
         "baselines": {scores.name: scores.plain() for scores in judged.baselines},
         "ladder": judged.ladder.plain(),
+        "sources": {one.scores.name: one.plain() for one in judged.alone},
         "slices": judged.funnel.plain_slices(),
         "warnings": list(result.warnings),
     }
@@ -139,10 +143,12 @@ def show(judged: "Evaluation") -> None:
     """The table: every recommender with standard errors; then slices of the funnel, and the ranker."""
     title = f"{iso(judged.from_us)} to {iso(judged.to_us)}: {judged.n_users:,} users, {judged.n_targets:,} targets"
     table(title, ("", *METRICS), (_row(scores) for scores in judged.tables()))
-    sources = {m.split(":")[1]: e for m, e in judged.funnel.overall.items() if m.startswith("recall@500:")}
-    if sources:
-        alone = ", ".join(f"{name} {e.value:.4f}" for name, e in sources.items())
-        out.print(f"recall@500 of each source alone: {alone}")
+    if judged.alone:
+        table(
+            "each source alone",
+            ("", *SLICE_METRICS, *(f"{m} over {BESIDE}" for m in PAIRED)),
+            map(_alone, judged.alone),
+        )
     ranker = judged.ranker
     out.print(
         f"ranker on {ranker.n_rows:,} candidates: AUC {ranker.auc.value:.4f} ± {ranker.auc.se:.4f}, "
@@ -155,6 +161,11 @@ def show(judged: "Evaluation") -> None:
             for name, estimates in judged.funnel.slices.items()
         )
         table("the funnel by slice", ("", "users", *SLICE_METRICS), rows)
+
+
+def _alone(one: "Alone") -> Sequence[Any]:
+    gains = (_cell(one.gain[metric]) if one.gain else "–" for metric in PAIRED)
+    return (one.scores.name, *(_cell(one.scores.overall[metric]) for metric in SLICE_METRICS), *gains)
 
 
 def show_ladder(steps: "Ladder") -> None:

@@ -22,6 +22,7 @@ from training.ablation.result import AblationConfig, Ablations
 from training.ablation.run import ablate
 from training.baselines.fitted import LadderConfig, run_baselines, serve_us
 from training.evaluate import ask, met_items, run_funnel
+from training.evaluation.alone import Alone, each_alone
 from training.evaluation.ladder import Cost, Entry, Ladder, ladder
 from training.evaluation.report import RankerScores, Scores, recall_curve, score, score_ranker
 from training.gathered import Gathered
@@ -49,15 +50,17 @@ class Evaluation:
     recall_by_k: Mapping[str, Mapping[int, float]]
     ms_per_user: float
     study: Study | None = None  # slices of items, fairness, cold start
+    alone: tuple[Alone, ...] = ()  # each source without the others
     ablations: Ablations | None = None  # None: not asked for, or nobody to ask
     shown: pa.Table | None = None  # what the ranker read of the slates, with labels, in the shape of features/frame.py
 
     def metrics(self) -> dict[str, Any]:
-        """Flat, for scripts and MLflow: the funnel's figures, the same without rules, and the ranker's."""
+        """Flat, for scripts and MLflow: the funnel's figures, without rules, each source's, the ranker's."""
         without = {f"no_rules_{name}": value for name, value in self.plain.plain().items()}
         ranker = {f"ranker_{name}": value for name, value in self.ranker.plain().items()}
         counts = {"test_users": self.n_users, "test_targets": self.n_targets}
-        return self.funnel.plain() | without | ranker | counts
+        alone = {f"ndcg@10:{one.scores.name}": one.scores.plain()["ndcg@10"] for one in self.alone}
+        return self.funnel.plain() | without | ranker | alone | counts
 
     def tables(self) -> tuple[Scores, ...]:
         return (self.funnel, self.plain, *self.baselines)
@@ -137,6 +140,7 @@ def assess(
         },
         ms_per_user=answers.seconds_per_user * 1e3,
         study=study(folder, config, log, window, test, catalogue, slices, answers.with_rules, funnel, seed=seed),
+        alone=each_alone(answers.with_rules.sources or {}, test, [entry.scores for entry in baselines]),
         ablations=ablate(
             funnel, states, test, log.user_ids, met, from_us, config=ablation, seed=seed, progress=progress
         )

@@ -43,7 +43,7 @@ class TwoTowerConfig(BaseModel):
 
     epochs: float = Field(5.0, gt=0, description="passes over the users of all periods, before the caps below")
     min_steps: int = Field(40, ge=1)
-    max_steps: int = Field(150, ge=1)
+    max_steps: int = Field(100, ge=1)
     batch: int = Field(512, ge=2, description="users")
     candidates: int = Field(4096, ge=1, description="items that a step ranks: all, or so many drawn ones")
     learning_rate: float = Field(3e-3, gt=0)

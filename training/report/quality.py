@@ -4,7 +4,8 @@ from markupsafe import Markup
 
 from registry import page as html
 from training.assess import Evaluation
-from training.evaluation.report import RECALL_AT
+from training.evaluation.alone import BESIDE
+from training.evaluation.report import PAIRED, RECALL_AT
 from training.report import plots
 from training.report.facts import Facts
 from training.report.words import estimate, number
@@ -54,15 +55,20 @@ def ladder(facts: Facts, judged: Evaluation) -> list[Markup]:
 def recall(facts: Facts, judged: Evaluation) -> list[Markup]:
     """How deep one must read, and which source finds what."""
     overall = judged.funnel.overall
-    alone = {name.split(":")[1]: e for name, e in overall.items() if name.startswith("recall@500:")}
     union = overall["recall@500"]
-    best = sorted(alone.items(), key=lambda pair: -pair[1].value)
-    rows = [(name, html.bar(e.value, union.value), estimate(e)) for name, e in [("union of all sources", union), *best]]
+    rows: list[tuple[object, ...]] = [
+        ("union of all sources", html.bar(union.value, union.value), estimate(union), "", "", "")
+    ]
+    for one in sorted(judged.alone, key=lambda one: -one.scores.value("recall@500")):
+        gains = (estimate(one.gain[metric], sign=True) if one.gain else "" for metric in PAIRED)
+        found, order = one.scores.overall["recall@500"], one.scores.overall["ndcg@10"]
+        rows.append((one.scores.name, html.bar(found.value, union.value), estimate(found), estimate(order), *gains))
+    gained = (f"{metric} over {BESIDE}" for metric in PAIRED)
     curves = [(name, *(number(curve.get(k)) for k in RECALL_AT)) for name, curve in judged.recall_by_k.items()]
     return [
         html.side_by_side(
             html.picture(plots.svg(plots.recall_by_k(judged)), "recall by k"),
-            html.table(("source", "", "recall@500"), rows),
+            html.table(("source alone", "", "recall@500", "ndcg@10", *gained), rows),
         ),
         html.table(("recall@k", *RECALL_AT), curves),
     ]

@@ -46,6 +46,7 @@ def test_the_table_has_the_funnel_and_the_baselines_with_errors(trained: tuple) 
             assert 0 <= figures[name] <= 1
             assert figures[f"{name}_se"] >= 0
     assert result.metrics["recall@500:two_tower"] <= 1
+    assert result.metrics["ndcg@10:graph"] <= 1
     assert {"no_rules_ndcg@10", "ranker_auc", "ranker_log_loss", "ranker_ece"} <= set(result.metrics)
     json.dumps(result.metrics, allow_nan=False)
 
