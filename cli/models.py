@@ -60,20 +60,25 @@ def show(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """One version: lineage, metrics and every check of its evidence.
+    """One version: lineage, metrics, framing and every check of its evidence.
 
     Example: `streamrec models show streamrec-ranking@champion`
     """
+    from registry.registration import FRAMING_TAG
+
     registry, _ = _open(home)
     version = registry.resolve(reference)
     evidence = registry.evidence(version)
-    document = _document(version) | {"evidence": evidence.model_dump() if evidence else None}
+    frame = json.loads(version.tags.get(FRAMING_TAG) or "{}")
+    document = _document(version) | {"framing": frame, "evidence": evidence.model_dump() if evidence else None}
 
     def human() -> None:
         out.print(f"[bold]{version.uri}[/bold]  {', '.join(version.aliases)}")
-        figures = ("evaluation", "baselines")
+        figures = ("evaluation", "baselines", FRAMING_TAG)
         table("lineage", ["", ""], sorted((k, v) for k, v in version.tags.items() if v and k not in figures))
         _print_metrics(version)
+        if frame:
+            table("framing", ["", ""], ([name, _words(value)] for name, value in frame.items()))
         if evidence is None:
             out.print("no evidence")
             return
@@ -175,6 +180,13 @@ def _print_metrics(version: "ModelVersion") -> None:
     table("metrics", ["", *names], ([who, *(_figure(m.get(name)) for name in names)] for who, m in rows.items()))
 
 
+def _words(value: Any) -> str:
+    """One entry of a framing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:g}" for name, number in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
@@ -189,6 +201,12 @@ def _evaluation(text: str) -> str:
     return ", ".join(f"{name} {found[name]:.4f}" for name in ("ndcg@10", "recall@500") if name in found)
 
 
+def _framing(text: str) -> str:
+    """What is predicted, how far ahead and how quickly; `models show` has the rest."""
+    frame = json.loads(text or "{}")
+    return f"{_words(frame['target'])}; {frame['horizon']}; {frame['budget_ms']:g} ms" if frame else ""
+
+
 def _tree(node: "Node", parent: "Tree | None" = None, seen: set[str] | None = None) -> "Tree":
     """A run that several models share is spelt out once."""
     from rich.markup import escape
@@ -199,6 +217,7 @@ def _tree(node: "Node", parent: "Tree | None" = None, seen: set[str] | None = No
     label = f"[bold]{node.kind}[/bold] {escape(node.name)}" + (" (as above)" if again else "")
     if not again:
         facts = {**node.facts, "evaluation": _evaluation(node.facts.get("evaluation", ""))}
+        facts["framing"] = _framing(node.facts.get("framing", ""))
         label += "".join(f"\n  [dim]{key}[/dim] {escape(value)}" for key, value in facts.items() if value)
     branch = Tree(label) if parent is None else parent.add(label)
     if not again:

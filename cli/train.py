@@ -1,7 +1,7 @@
 """`streamrec train` and `streamrec evaluate`."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from training.evaluation.alone import Alone
     from training.evaluation.ladder import Ladder
     from training.evaluation.report import Scores
+    from training.pipeline import TrainResult
     from training.progress import Progress
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "map@10", "recall@500", "coverage")
 SLICE_METRICS = ("ndcg@10", "recall@10", "recall@500")
 PAIRED, BESIDE = ("ndcg@10", "recall@500"), "ease"  # as in training/evaluation: its imports would slow every command
 
-Data = Annotated[Path, typer.Option("--data", help="A data set: a folder with interactions.parquet and items.parquet.")]
+DATA_HELP = "A data set: a folder with interactions.parquet and items.parquet."
+Data = Annotated[Path, typer.Option("--data", help=DATA_HELP)]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 @errors_end_well
 def train(
-    data: Data,
+    data: Annotated[Path | None, typer.Option("--data", help=DATA_HELP)] = None,
     until: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +48,19 @@ def train(
             "are then fitted again on all rows.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed and data give the same figures.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, help="The same seed and data give the same figures.", show_default="0"),
+    ] = None,
+    from_run: Annotated[
+        str | None,
+        typer.Option(
+            "--from-run",
+            metavar="RUN",
+            help="In place of --data, --seed and --until: repeat this run from its snapshot and its recipe, and "
+            "compare every figure (exit 1 where one differs).",
+        ),
+    ] = None,
     bundles: Annotated[
         Path | None, typer.Option("--bundles", help="Also copy the three model bundles to this folder.")
     ] = None,
@@ -58,13 +72,53 @@ def train(
 
     Example: `streamrec train --data data/synth --seed 7`
     """
+    if from_run is not None:
+        given = [name for name, value in (("--data", data), ("--until", until), ("--seed", seed)) if value is not None]
+        if given:
+            raise UsageError(f"--from-run repeats what the run was told: leave out {', '.join(given)}")
+        _again(from_run, bundles, as_json)
+        return
+    if data is None:
+        raise UsageError("give --data DIR, or --from-run RUN", next_command="streamrec data synth OUT")
     settings = load_settings()
     until_us = moment_us(until, "--until")
     _tame_libraries()
     from training.pipeline import train as run
 
     with progress_display() as progress:
-        result = run(data, until_us=until_us, seed=seed, settings=settings, keep=bundles, progress=progress)
+        result = run(data, until_us=until_us, seed=seed or 0, settings=settings, keep=bundles, progress=progress)
+    document, human = _told(result)
+    emit(document, as_json=as_json, human=human)
+
+
+def _again(run_id: str, bundles: Path | None, as_json: bool) -> None:
+    settings = load_settings()
+    _tame_libraries()
+    from training.repeat import repeat
+
+    with progress_display() as progress:
+        repeated = repeat(run_id, settings, keep=bundles, progress=progress)
+    for warning in repeated.warnings:
+        err.print(f"[yellow]note:[/yellow] {warning}", soft_wrap=True)
+    comparison = repeated.comparison
+    document, human = _told(repeated.result)
+
+    def both() -> None:
+        human()
+        if comparison.differences:
+            rows = (
+                (name, d["then"], d["now"], d["difference"]) for name, d in comparison.plain()["differences"].items()
+            )
+            table(f"figures that differ from run {run_id}", ("", "then", "now", "difference"), rows)
+        out.print(f"against run {run_id}: [bold]{comparison.verdict}[/bold], {comparison.compared} figures compared")
+
+    emit(document | {"repeats": comparison.plain()}, as_json=as_json, human=both)
+    if comparison.verdict != "same":
+        raise typer.Exit(1)
+
+
+def _told(result: "TrainResult") -> tuple[dict[str, Any], Callable[[], None]]:
+    """What a training says, for scripts and for people; its notes are said at once."""
     for warning in result.warnings:
         err.print(f"[yellow]note:[/yellow] {warning}", soft_wrap=True)
     judged = result.evaluation
@@ -91,7 +145,7 @@ def train(
         out.print(f"[bold]report[/bold]  {result.report_path or result.report}", soft_wrap=True)
         out.print(f"run {result.run_id}, {result.seconds:.0f} s; next: streamrec build")
 
-    emit(document, as_json=as_json, human=human)
+    return document, human
 
 
 @errors_end_well

@@ -39,6 +39,7 @@ class Settings(BaseModel):
     event_log_days: int = Field(30, ge=8, description="days that events stay in a Redis event log")
     rules: Path | None = Field(None, description="rules document; the one in the Bento when unset")
     quality: Path | None = Field(None, description="limits of slices, fairness and calibration; defaults when unset")
+    framing: Path | None = Field(None, description="target, horizon, inputs, costs and latency class of each model")
     deadline_ms: float = Field(150.0, gt=0, le=60_000, description="time one recommendation may take")
     gateway_budget_ms: float = Field(5.0, ge=0, description="of the deadline: what happens before the first stage")
     features_budget_ms: float = Field(15.0, gt=0, description="of the deadline: the wait for the online store")

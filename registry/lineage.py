@@ -13,6 +13,7 @@ from registry.artifacts import KINDS, Kind
 from registry.bento_store import StoredBento, stored_bento
 from registry.models import Registry
 from registry.reference import DIGEST_TAG
+from registry.registration import FRAMING_TAG
 from registry.versions import KIND_OF, ModelRef, ModelVersion, parse_ref
 
 SNAPSHOTS = "snapshots"  # under `home`: the rows that trainings used, by content
@@ -110,6 +111,7 @@ def _model(version: ModelVersion, registry: Registry, settings: Settings) -> Nod
                 "baselines_beaten",
                 "manifest_sha256",
                 DIGEST_TAG,
+                FRAMING_TAG,
             )
             if version.tags.get(key)
         },

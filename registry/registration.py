@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contracts.errors import ArtifactError, Refused
 from contracts.evidence import Check, Evidence
@@ -24,6 +24,7 @@ from registry.versions import CHALLENGER, CHAMPION, ModelVersion
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+FRAMING_TAG = "framing"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,7 +34,7 @@ class Lineage:
 
     data_digest: SHA-256 of the snapshot, 64 hex digits. until_us: the cut that was asked for. metrics: of the funnel.
     baselines: name → metrics. beaten: names of the baselines that the funnel beat. reference_digest: of what drift and
-    skew are measured against; empty where a run kept none.
+    skew are measured against; empty where a run kept none. framing: by model, what it predicts and at what cost.
     """
 
     data_name: str
@@ -45,6 +46,7 @@ class Lineage:
     baselines: Mapping[str, Mapping[str, float]]
     beaten: tuple[str, ...] = ()
     reference_digest: str = ""
+    framing: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ class Registration:
             "baselines": json.dumps({name: _finite(m) for name, m in lineage.baselines.items()}),
             "baselines_beaten": ", ".join(lineage.beaten),
             **({DIGEST_TAG: lineage.reference_digest} if lineage.reference_digest else {}),
+            **({FRAMING_TAG: json.dumps(lineage.framing[manifest.kind])} if manifest.kind in lineage.framing else {}),
             **code_tags(self.code, self.lock),
         }
 

@@ -142,12 +142,13 @@ def ranking_rows(
     now_us: int,
     *,
     contexts: Mapping[str, Mapping[str, str]] | None = None,
+    worth: csr_matrix | None = None,
     gathered: Gathered | None = None,
     progress: Progress = silent,
 ) -> RankingRows:
-    """The rows of each user's candidates, labelled by the targets: what the ranker learns from. gathered: takes some of
-    them."""
-    rows, labels, counts, asked = [], [], [], []
+    """The rows of each user's candidates, labelled by the targets: what the ranker learns from. worth: float32 [U, N],
+    what each wish is worth; None: 1. gathered: takes some of the rows."""
+    rows, labels, counts, asked, gains = [], [], [], [], []
     if gathered is not None:
         gathered.expect(len(test), max(1, gathered.at_most // max(len(test), 1)))
     for position, user in enumerate(test.users):
@@ -162,6 +163,9 @@ def ranking_rows(
             rows.append(funnel.rows(query, profile, candidates))
             labels.append(np.isin(candidates.items, wanted).astype(np.int8))
             counts.append(len(candidates))
+            if worth is not None:
+                gain = worth[user][:, candidates.items].toarray()[0]
+                gains.append(np.where(labels[-1] > 0, gain, np.float32(1)))
             asked.append(user_id)
             if gathered is not None:
                 gathered.candidates(position, profile, candidates, rows[-1], labels[-1])
@@ -171,4 +175,5 @@ def ranking_rows(
         np.concatenate(labels) if labels else np.empty(0, np.int8),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         tuple(asked),
+        np.concatenate(gains) if gains else np.empty(0, np.float32),
     )

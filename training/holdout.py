@@ -24,13 +24,15 @@ TEST_SHARE = 0.10
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Positive events in [from_us, to_us), aligned. user: int32, -1 unknown; item: int64; timestamp_us: int64."""
+    """Positive events in [from_us, to_us), aligned. user: int32, -1 unknown; item: int64; timestamp_us: int64; rule:
+    int64, which of the data set's positives each is."""
 
     from_us: int
     to_us: int
     user: NDArray[np.int32]
     item: NDArray[np.int64]
     timestamp_us: NDArray[np.int64]
+    rule: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.user)
@@ -44,14 +46,15 @@ def read_window(
     if any(p.min_value is not None for p in config.positives):
         columns.append("value")
     table = read.interactions(folder, columns, since_us=from_us, until_us=to_us)
-    rule = LabelRule.of(config)
-    table = table.filter(pa.array(rule.mask(table["event"], table["value"] if "value" in columns else None)))
+    rule = LabelRule.of(config).places(table["event"], table["value"] if "value" in columns else None)
+    table = table.filter(pa.array(rule >= 0))
     user = _rows(table["user_id"], log.user_ids)
     item = _rows(table["item_id"], catalogue.item_ids)
     unknown = pc.dictionary_encode(pa.array(table["item_id"].to_pylist(), pa.string()))
     numbers = np.asarray(unknown.indices, np.int64) + len(catalogue)
     timestamps = table["timestamp"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
-    return Window(from_us, to_us, user.astype(np.int32), np.where(item >= 0, item, numbers), timestamps)
+    items = np.where(item >= 0, item, numbers)
+    return Window(from_us, to_us, user.astype(np.int32), items, timestamps, rule[rule >= 0])
 
 
 def _rows(column: pa.ChunkedArray, ids: object) -> NDArray[np.int64]:

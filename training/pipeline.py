@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.recommender.rules import default_rules
 from contracts.errors import DataError, NotFound
+from contracts.framing import Framing
 from contracts.quality import QualityPolicy
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
@@ -28,12 +29,14 @@ from training.bundles import write_fallback, write_ranking
 from training.data import read, snapshot
 from training.data.snapshot import Snapshot
 from training.fitting import Fitter
+from training.framing import framed
 from training.holdout import TEST_SHARE, time_of_share
 from training.interactions import read_items, read_log
 from training.leakage.run import leakage_checks
 from training.models.dcn_v2 import DcnConfig
 from training.progress import Progress, silent
 from training.ranking import Rankers, RankingConfig, fit_rankers, moments
+from training.recipe import log_recipe, recipe
 from training.reference import SLATE_ROWS, write_reference
 from training.report import plots
 from training.report.facts import Facts
@@ -80,13 +83,15 @@ class TrainResult:
 
 
 def train(
-    data: Path,
+    data: Path | Snapshot,
     *,
     until_us: int | None,
     seed: int,
     settings: Settings,
     config: TrainConfig | None = None,
     rules: RulesDocument | None = None,
+    quality: QualityPolicy | None = None,
+    framing: Framing | None = None,
     keep: Path | None = None,
     progress: Progress = silent,
 ) -> TrainResult:
@@ -106,10 +111,13 @@ def train(
     started = time.perf_counter()
     config = config or TrainConfig()
     rules = rules or (RulesDocument.read(settings.rules) if settings.rules else default_rules())
-    quality = QualityPolicy.read(settings.quality)
-    kept, notes = take_snapshot(data, settings.home)
+    quality = quality or QualityPolicy.read(settings.quality)
+    framing = framing or Framing.read(settings.framing)
+    kept, notes = (data, ()) if isinstance(data, Snapshot) else take_snapshot(data, settings.home)
+    source = str(kept.folder if isinstance(data, Snapshot) else data.resolve())
+    frame = framed(framing, kept.config, config.retrieval, config.ranking)
     plan = split(kept, until_us, config)
-    notes = (*notes, *what_is_weaker(kept.folder, kept.config, plan.final_us))
+    notes = (*notes, *frame.warnings, *what_is_weaker(kept.folder, kept.config, plan.final_us))
     registry = Registry.open(settings)
     with (
         registry.run(
@@ -118,18 +126,21 @@ def train(
             tags={"dataset": kept.config.name, "rules": rules.digest},
         ) as run,
         tempfile.TemporaryDirectory(prefix="streamrec-train-") as temporary,
-        Fitter(kept.folder, kept.config, seed, config.retrieval, progress) as fit,
+        Fitter(kept.folder, kept.config, seed, frame.retrieval, progress) as fit,
     ):
         folder = Path(temporary)
-        fit.ahead([*moments(kept.folder, plan.cut_us, config.ranking), plan.cut_us, plan.final_us])
+        log_recipe(run, recipe(config, seed, until_us, rules, quality, framing))
+        run.log_json("framing.json", frame.document)
+        fit.ahead([*moments(kept.folder, plan.cut_us, frame.ranking), plan.cut_us, plan.final_us])
         rankers = fit_rankers(
             kept.folder,
             kept.config,
             plan.cut_us,
             fit,
             seed=seed,
-            ranking=config.ranking,
+            ranking=frame.ranking,
             dcn=config.dcn,
+            framing=framing,
             progress=progress,
         )
         bundles, difference = write_bundles(folder / "evaluated", kept, plan.cut_us, fit, rankers)
@@ -177,14 +188,14 @@ def train(
             *study_checks(judged, quality, rankers.calibration),
         ]
         evidence = checks.all_checks(kept, bundles, judged, plan.cut_us, difference, reference, rigour)
-        _log(run, kept, data, judged, rankers, warnings, folder)
+        _log(run, kept, source, judged, rankers, warnings, folder)
         log_rigour(run, rigour, judged, quality, rankers.calibration)
         for file in FILES:
             run.log_file(reference.folder / file, folder=FOLDER)
         facts = Facts(
             run_id=run.id,
             data_name=kept.config.name,
-            data_source=str(data.resolve()),
+            data_source=source,
             data_digest=kept.digest,
             rows=kept.rows,
             cut_us=plan.cut_us,
@@ -211,7 +222,7 @@ def train(
             lineage=Lineage(
                 data_name=kept.config.name,
                 data_digest=kept.digest,
-                data_source=str(data),
+                data_source=source,
                 seeds={"global": seed},
                 until_us=plan.final_us,
                 metrics={name: value for name, value in figures.items() if value is not None},
@@ -221,6 +232,7 @@ def train(
                 },
                 beaten=checks.beaten(judged),
                 reference_digest=reference.digest,
+                framing=frame.document,
             ),
         )
         if keep is not None:
@@ -322,7 +334,13 @@ def write_bundles(
 
 
 def _log(
-    run: Any, kept: Snapshot, data: Path, judged: Evaluation | None, rankers: Rankers, warnings: Sequence[str], at: Path
+    run: Any,
+    kept: Snapshot,
+    source: str,
+    judged: Evaluation | None,
+    rankers: Rankers,
+    warnings: Sequence[str],
+    at: Path,
 ) -> None:
     """What the MLflow UI shows of this run: the data, the figures, the table and the plots."""
     run.log_dataset(
@@ -330,7 +348,7 @@ def _log(
         name=kept.config.name,
         digest=kept.digest,
         rows=kept.rows["interactions"],
-        source=str(data.resolve()),
+        source=source,
     )
     run.log_metrics(dict(rankers.figures))
     run.log_json("warnings.json", {"warnings": list(warnings)})

@@ -19,6 +19,8 @@ from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
 from contracts.dataset import DatasetConfig
 from contracts.errors import DataError
+from contracts.framing import Framing
+from features.inputs import withheld
 from features.offline.states import user_states_as_of
 from features.ranking import RowSchema, row_schema
 from registry.artifacts import Bundle
@@ -28,14 +30,16 @@ from training.evaluation.protocol import TestSet
 from training.gathered import Gathered
 from training.holdout import read_window, test_set, time_of_share, user_words
 from training.importance import permutation_importance
-from training.interactions import Log, read_items, read_log
+from training.interactions import DAY_US, Log, read_items, read_log
 from training.models.dcn_v2 import DcnConfig, DcnV2, RankingRows, fit_dcn, predict
 from training.models.logistic import Logistic, fit_logistic
 from training.progress import Progress, silent
 from training.reference import CANDIDATE_ROWS
+from training.worth import worth
 
 CONTEXT_COLUMNS = ("country", "device")
 SAMPLED_USERS = 64
+NO_HORIZON_US = 1 << 62
 STUDIED_USERS = 400  # whose rows the leakage checks look at
 
 # (until_us, folder) → retrieval bundle fitted on events before until_us
@@ -43,14 +47,20 @@ Fit = Callable[[int, Path], Bundle]
 
 
 class RankingConfig(BaseModel):
-    """moments: how many; each looks at `window_share` of the rows before the cut, one window before the other."""
+    """moments: how many; each looks at `window_share` of the rows before the cut, one window before the other, and no
+    further than `horizon_d` days."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     moments: int = Field(2, ge=1, le=8)
     window_share: float = Field(0.10, gt=0, lt=0.5)
+    horizon_d: float | None = Field(None, gt=0)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
     held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping and calibration")
+
+    @property
+    def horizon_us(self) -> int:
+        return NO_HORIZON_US if self.horizon_d is None else int(self.horizon_d * DAY_US)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +85,8 @@ class Rankers:
     @property
     def reads(self) -> dict[str, bool]:
         """Column → whether the network reads it: what was constant when it learned is taken out of it."""
-        scale = iter(self.dcn.scale.tolist())
-        return {c.name: c.kind == "categorical" or next(scale) > 0 for c in self.schema.columns}
+        weighed = [*(self.dcn.scale > 0).tolist(), *self.dcn.tells_apart]
+        return dict(zip(self.schema.names, weighed, strict=True))
 
 
 def collect(
@@ -88,10 +98,11 @@ def collect(
     *,
     seed: int,
     max_users: int,
+    gains: Mapping[str, float] | None = None,
     gather: int = 0,
     progress: Progress = silent,
 ) -> tuple[RankingRows, Gathered]:
-    """Labelled rows of one moment; and up to `gather` of them by name.
+    """Labelled rows of one moment; and up to `gather` of them by name. gains: what a wish is worth, by event.
 
     Raises:
         DataError: nothing to fit the retrieval models on before the moment.
@@ -116,6 +127,7 @@ def collect(
             met,
             moment_us,
             contexts=_contexts(log, test, seed),
+            worth=worth(window, config, gains or {}, met.shape),
             gathered=gathered if gather else None,
             progress=progress,
         )
@@ -163,10 +175,12 @@ def fit_rankers(
     seed: int,
     ranking: RankingConfig | None = None,
     dcn: DcnConfig | None = None,
+    framing: Framing | None = None,
     progress: Progress = silent,
 ) -> Rankers:
     """DCN-V2 and logistic, from moments before `until_us`. Too little to learn from is a warning, not an error."""
     ranking = ranking or RankingConfig()
+    framing = framing or Framing()
     schema = row_schema()
     parts: list[RankingRows] = []
     warnings: list[str] = []
@@ -178,10 +192,11 @@ def fit_rankers(
                 folder,
                 config,
                 moment_us,
-                to_us,
+                min(to_us, moment_us + ranking.horizon_us),
                 fit,
                 seed=seed + number,
                 max_users=ranking.max_users,
+                gains=framing.ranking.gains,
                 gather=CANDIDATE_ROWS // ranking.moments,
                 progress=progress,
             )
@@ -200,8 +215,16 @@ def fit_rankers(
     held_out, train, order = hold_out_people(data, ranking.held_out_share, seed)
     if train.labels.sum() < 50:
         warnings.append(f"the ranker learns from {int(train.labels.sum())} positive candidates only")
-    network = fit_dcn(schema, train, held_out, seed=seed, config=dcn, progress=progress)
-    light = fit_logistic(schema, train, held_out, seed=seed)
+    light = fit_logistic(
+        schema,
+        *(rows.without(schema, withheld(framing.fallback.features)) for rows in (train, held_out)),
+        seed=seed,
+        costs=framing.fallback.costs,
+    )
+    data, train, held_out = (
+        rows.without(schema, withheld(framing.ranking.features)) for rows in (data, train, held_out)
+    )
+    network = fit_dcn(schema, train, held_out, seed=seed, config=dcn, costs=framing.ranking.costs, progress=progress)
     figures = {
         "ranker_rows": float(len(data.labels)),
         "ranker_users": float(data.n_users),

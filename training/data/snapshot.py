@@ -51,11 +51,13 @@ class Snapshot:
     files: dict[str, str]
 
     def verify(self) -> None:
-        """Read every file and compare its content with its digest.
+        """Read every file and compare its content with its digest, and all of them with the snapshot's.
 
         Raises:
             DataError: a file is damaged or is not what it was.
         """
+        if _whole(self.config, self.files) != self.digest or self.folder.name != self.digest:
+            raise DataError(f"{self.folder} is not what it was: its {CONFIG} or {RECORD} has changed")
         for name, sha in self.files.items():
             path = self.folder / name
             try:
@@ -109,10 +111,8 @@ def _take(folder: Path, store: Path, until_us: int | None, now_us: int | None) -
         stored |= months
         config = check.config
         rejects = {table: check.report.rejects(table) for table in check.report.rows}
-    settings = config.model_dump_json()
     named = {name: sha for name, (sha, _) in sorted(stored.items())}
-    whole = json.dumps({"schema": SCHEMA_VERSION, "config": settings, "files": named}, sort_keys=True)
-    digest = hashlib.sha256(whole.encode()).hexdigest()
+    digest = _whole(config, named)
     target = store / digest
     if not target.exists():
         rows = {"interactions": sum(n for name, (_, n) in stored.items() if name.startswith(INTERACTIONS))}
@@ -120,6 +120,12 @@ def _take(folder: Path, store: Path, until_us: int | None, now_us: int | None) -
         record = {"schema": SCHEMA_VERSION, "digest": digest, "files": named, "rows": rows, "rejects": rejects}
         _link(store, target, stored, (folder / CONFIG).read_text(), record, parts)
     return _open(target)
+
+
+def _whole(config: DatasetConfig, files: dict[str, str]) -> str:
+    """The digest of a snapshot: of its settings and of its files' content."""
+    text = json.dumps({"schema": SCHEMA_VERSION, "config": config.model_dump_json(), "files": files}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _open(folder: Path) -> Snapshot:

@@ -6,7 +6,7 @@ features/ranking.py and nothing else. R rows, F columns, U users, K candidates o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contracts.framing import Costs
 from features.ranking import CLOCK_COLUMNS, RowSchema
 from training.determinism import deterministic
 from training.evaluation import metrics
@@ -50,13 +51,15 @@ class DcnConfig:
 class RankingRows:
     """Rows of several users' candidates, one user after another. labels: int8 [R]; indptr: int64 [U + 1].
 
-    user_ids: U names, of which one may come twice (two moments of one person); empty where nobody asks.
+    user_ids: U names, of which one may come twice (two moments of one person); empty where nobody asks. gains: float32
+    [R], what the wish of a positive row is worth; empty: 1 each.
     """
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int8]
     indptr: NDArray[np.int64]
     user_ids: tuple[str, ...] = ()
+    gains: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     @property
     def n_users(self) -> int:
@@ -72,7 +75,27 @@ class RankingRows:
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         at = np.concatenate([np.arange(self.indptr[u], self.indptr[u + 1]) for u in users] or [np.empty(0, np.int64)])
         names = tuple(self.user_ids[u] for u in users.tolist()) if self.user_ids else ()
-        return RankingRows(self.rows[at], self.labels[at], indptr, names)
+        return RankingRows(
+            self.rows[at], self.labels[at], indptr, names, self.gains[at] if len(self.gains) else self.gains
+        )
+
+    @property
+    def worth(self) -> NDArray[np.float32]:
+        """`gains` in full, float32 [R]."""
+        return self.gains if len(self.gains) else np.ones(len(self.labels), np.float32)
+
+    def weights(self, costs: Costs) -> NDArray[np.float32]:
+        """What an error on each row costs, as a multiple of their mean: float32 [R]."""
+        cost = np.where(self.labels > 0, self.worth * costs.false_negative, costs.false_positive)
+        return (cost / cost.mean(dtype=np.float64)).astype(np.float32) if len(cost) else cost.astype(np.float32)
+
+    def without(self, schema: RowSchema, columns: Sequence[str]) -> "RankingRows":
+        """The same rows that know nothing of `columns`."""
+        if not columns:
+            return self
+        rows = self.rows.copy()
+        rows[:, [schema.at(name) for name in columns]] = 0
+        return replace(self, rows=rows)
 
     @classmethod
     def join(cls, parts: Sequence["RankingRows"]) -> "RankingRows":
@@ -82,6 +105,7 @@ class RankingRows:
             np.concatenate([p.labels for p in parts]),
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             tuple(name for p in parts for name in p.user_ids) if all(p.user_ids for p in parts) else (),
+            np.concatenate([p.worth for p in parts]) if any(len(p.gains) for p in parts) else np.empty(0, np.float32),
         )
 
 
@@ -162,6 +186,11 @@ class DcnV2(nn.Module):
             x = layer(first, x)
         return torch.squeeze(self.out(torch.cat([x, self.deep(first)], dim=1)), 1)
 
+    @property
+    def tells_apart(self) -> list[bool]:
+        """Of each categorical column, whether its values differ to this network."""
+        return [bool((t.weight != t.weight[0]).any()) for t in self.embeddings if isinstance(t, nn.Embedding)]
+
     def forward(self, rows: Tensor) -> Tensor:
         return torch.sigmoid(self.logits(rows) * self.calibration[0] + self.calibration[1])
 
@@ -173,9 +202,12 @@ def fit_dcn(
     *,
     seed: int,
     config: DcnConfig | None = None,
+    costs: Costs | None = None,
     progress: Progress = silent,
 ) -> DcnV2:
     """Learn on `train`; stop and calibrate (Platt) on `held_out`, the rows of other users.
+
+    costs: of errors, which with the gains of the rows weigh the loss; stopping and calibration are by labels alone.
 
     Without held-out positives the last epoch stands and the calibration matches the base rate of `train`.
     """
@@ -183,6 +215,8 @@ def fit_dcn(
     with deterministic(seed) as generator:
         model = DcnV2(schema, *standardise(train.rows, schema), config)
         rows, labels, present = _padded(train)
+        weights = torch.from_numpy(train.weights(costs or Costs()))
+        gains = torch.from_numpy(train.worth)
         optimiser = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=False
         )
@@ -197,7 +231,7 @@ def fit_dcn(
             order = torch.randperm(train.n_users, generator=generator)
             for start in range(0, train.n_users, config.users_per_batch):
                 users = order[start : start + config.users_per_batch]
-                loss = _loss(model, rows, labels[users], present[users], generator, config)
+                loss = _loss(model, rows, labels[users], present[users], weights, gains, generator, config)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -216,6 +250,7 @@ def fit_dcn(
         if best_state is not None:
             model.load_state_dict(best_state)
         progress("DCN-V2", epochs, epochs)
+        _forget_what_was_hidden(model, train.rows)
         model.eval()
         source = held_out if held_out.labels.any() else train
         slope, offset = platt(predict(model, source.rows, raw=True), source.labels)
@@ -234,8 +269,23 @@ def _padded(data: RankingRows) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(data.rows), torch.from_numpy(labels.astype(np.float32)), torch.from_numpy(place)
 
 
+def _forget_what_was_hidden(model: DcnV2, rows: NDArray[np.float32]) -> None:
+    """A category that no row knew says nothing when it comes: its embeddings are that of the unknown."""
+    with torch.no_grad():
+        for at, table in enumerate(model.embeddings):
+            if isinstance(table, nn.Embedding) and not rows[:, model.n_dense + at].any():
+                table.weight[:] = table.weight[0].clone()
+
+
 def _loss(
-    model: DcnV2, rows: Tensor, labels: Tensor, place: Tensor, generator: torch.Generator, config: DcnConfig
+    model: DcnV2,
+    rows: Tensor,
+    labels: Tensor,
+    place: Tensor,
+    weights: Tensor,
+    gains: Tensor,
+    generator: torch.Generator,
+    config: DcnConfig,
 ) -> Tensor:
     take = min(config.rows_per_user, labels.shape[1])
     key = torch.rand(labels.shape, generator=generator) - 2 * labels
@@ -243,11 +293,13 @@ def _loss(
     label = labels.gather(1, chosen)
     inside = ~torch.isnan(label)
     label = torch.nan_to_num(label)
-    logits = model.logits(rows[place.gather(1, chosen).flatten()]).view(label.shape)
-    binary = nn.functional.binary_cross_entropy_with_logits(logits[inside], label[inside])
+    at = place.gather(1, chosen)
+    logits = model.logits(rows[at.flatten()]).view(label.shape)
+    binary = nn.functional.binary_cross_entropy_with_logits(logits[inside], label[inside], weights[at][inside])
     share = torch.log_softmax(logits.masked_fill(~inside, -1e9), dim=1)
-    positives = label.sum(dim=1)
-    listwise = -(share * label).sum(dim=1) / positives.clamp(min=1)
+    wanted = label * gains[at]
+    positives = wanted.sum(dim=1)
+    listwise = -(share * wanted).sum(dim=1) / positives.where(positives > 0, 1)
     # Users weigh alike in NDCG, so they do here.
     return (1 - config.listwise) * binary + config.listwise * listwise[positives > 0].sum() / (
         positives > 0

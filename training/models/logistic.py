@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from contracts.framing import Costs
 from features.ranking import RowSchema
 from training.models.dcn_v2 import RankingRows, platt, standardise
 
@@ -37,9 +38,18 @@ class Logistic:
 
 
 def fit_logistic(
-    schema: RowSchema, train: RankingRows, held_out: RankingRows, *, seed: int, max_rows: int = 200_000
+    schema: RowSchema,
+    train: RankingRows,
+    held_out: RankingRows,
+    *,
+    seed: int,
+    costs: Costs | None = None,
+    max_rows: int = 200_000,
 ) -> Logistic:
-    """Fit on `train`, calibrate on `held_out` (on `train` when that has no positive). One class only: the base rate."""
+    """Fit on `train`, calibrate on `held_out` (on `train` when that has no positive). One class only: the base rate.
+
+    costs: of errors; with the gains of the rows they are the weights of the rows.
+    """
     n_columns = len(schema.columns)
     dense = [at for at, column in enumerate(schema.columns) if column.kind == "dense"]
     mean, inverse = standardise(train.rows, schema)
@@ -58,7 +68,7 @@ def fit_logistic(
         chosen = np.concatenate([positive, negative])
         values = (train.rows[chosen][:, dense] - mean) * inverse
         model = LogisticRegression(C=0.1, max_iter=200, random_state=seed)
-        model.fit(np.clip(values, -10, 10), train.labels[chosen])
+        model.fit(np.clip(values, -10, 10), train.labels[chosen], sample_weight=train.weights(costs or Costs())[chosen])
         weights[dense] = np.where(inverse > 0, model.coef_[0], 0.0)
         bias = float(model.intercept_[0])
     source = held_out if held_out.labels.any() else train

@@ -14,6 +14,7 @@ from registry.models import Lineage, ModelVersion, Registry
 MakeBundles = Callable[..., dict[Kind, Path]]
 Train = Callable[..., dict[Kind, ModelVersion]]
 DATA_DIGEST = "ab" * 32
+FRAME = {"target": {"click": 1.0, "purchase": 3.0}, "horizon": "7 days", "features": ["retrieval"], "budget_ms": 30.0}
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +63,7 @@ def lineage() -> Lineage:
         metrics={"ndcg@10": 0.09, "recall@500": 0.4},
         baselines={"popularity": {"ndcg@10": 0.05}},
         beaten=("popularity",),
+        framing=dict.fromkeys(KINDS, FRAME),
     )
 
 

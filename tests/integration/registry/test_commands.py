@@ -35,6 +35,7 @@ def test_models_list_show_lineage_and_verify_print_one_document(registry: Regist
     shown = document(call("models", "show", "streamrec-ranking@challenger", "--json"))
     assert shown["uri"] == versions["ranking"].uri
     assert shown["metrics"]["ndcg@10"] == 0.09
+    assert shown["framing"]["budget_ms"] == 30
     assert [check["name"] for check in shown["evidence"]["checks"]] == ["lineage", "parity"]
 
     tree = document(call("models", "lineage", versions["fallback"].uri, "--json"))
@@ -48,8 +49,12 @@ def test_models_list_show_lineage_and_verify_print_one_document(registry: Regist
 def test_people_get_tables_and_a_tree(registry: Registry, train: Train, call: Call) -> None:
     versions = train(registry, "people")
     assert f"streamrec-ranking/{versions['ranking'].number}" in call("models", "list").stdout
-    assert "parity" in call("models", "show", versions["ranking"].uri).stdout
-    assert "rows_kept no" in call("models", "lineage", versions["ranking"].uri).stdout
+    shown = call("models", "show", versions["ranking"].uri).stdout
+    assert "parity" in shown
+    assert "click 1, purchase 3" in shown
+    tree = call("models", "lineage", versions["ranking"].uri).stdout
+    assert "rows_kept no" in tree
+    assert "framing click 1, purchase 3; 7 days; 30 ms" in tree
 
 
 def test_verify_ends_with_1_when_something_is_damaged(registry: Registry, train: Train, call: Call) -> None:

@@ -15,7 +15,8 @@ from registry.artifacts import fit_problems, open_bundle, verify
 from registry.models import Registry
 from training.baselines.fitted import BASELINES
 from training.holdout import time_of_share
-from training.pipeline import TrainConfig, TrainResult, train
+from training.pipeline import TrainConfig, TrainResult, take_snapshot, train
+from training.repeat import repeat, snapshot_of, told_to
 
 
 @pytest.fixture(scope="module")
@@ -106,21 +107,67 @@ def test_every_training_looks_for_leaks_and_judges_slices_fairness_calibration_a
     assert {"tenure=<7 d", "value=high", "recency=<1 d"} <= set(result.evaluation.funnel.slices)
 
 
-def test_a_second_training_gives_the_same_figures_also_when_the_folder_is_gone(
-    trained: tuple, quick: TrainConfig
+def test_a_run_is_repeated_from_its_lineage_to_the_last_digit_whatever_the_settings_say_now(
+    trained: tuple, tmp_path: Path
 ) -> None:
+    first, settings, source, _ = trained
+    (tmp_path / "quality.toml").write_text("[slices]\nworse_by = 0.01\n")
+    (tmp_path / "framing.toml").write_text("[ranking.costs]\nfalse_negative = 9\n")
+    other = settings.model_copy(update={n: tmp_path / f"{n}.toml" for n in ("quality", "framing")})
+    away = source.with_name("moved")
+    source.rename(away)
+    try:
+        again = repeat(first.run_id, other)
+    finally:
+        away.rename(source)
+    assert again.comparison.verdict == "same"
+    assert again.comparison.differences == {}
+    assert again.comparison.compared > 100
+    assert again.warnings == ()
+    assert again.result.run_id != first.run_id
+    assert again.result.snapshot == first.snapshot
+    assert again.result.metrics == first.metrics
+    registry = Registry.open(settings)
+    old, new = (told_to(registry.run_facts(run_id), registry) for run_id in (first.run_id, again.result.run_id))
+    assert old == new
+
+
+def test_a_folder_that_is_gone_is_trained_on_from_its_snapshot(trained: tuple) -> None:
     first, settings, source, _ = trained
     away = source.with_name("moved")
     source.rename(away)
     try:
-        again = train(source, until_us=first.trained_until_us, seed=1, settings=settings, config=quick)
+        kept, notes = take_snapshot(source, settings.home)
     finally:
         away.rename(source)
-    assert any("is gone" in warning for warning in again.warnings)
-    assert again.snapshot == first.snapshot
-    for name, value in first.metrics.items():
-        if value is not None:
-            assert again.metrics[name] == pytest.approx(value, abs=5e-5), name
+    assert any("is gone" in note for note in notes)
+    assert kept.digest == first.snapshot
+
+
+def test_a_run_whose_rows_are_gone_or_changed_is_not_repeated(trained: tuple, tmp_path: Path) -> None:
+    first, settings, _, _ = trained
+    facts = Registry.open(settings).run_facts(first.run_id)
+    with pytest.raises(NotFound, match="not found"):
+        repeat("0" * 32, settings)
+    with pytest.raises(NotFound, match=f"snapshot {first.snapshot[:12]} of run {first.run_id} is gone"):
+        snapshot_of(facts, tmp_path)
+    kept = tmp_path / "snapshots" / first.snapshot
+    shutil.copytree(settings.home / "snapshots" / first.snapshot, kept)
+    assert snapshot_of(facts, tmp_path).digest == first.snapshot
+    (kept / "dataset.toml").chmod(0o644)
+    (kept / "dataset.toml").write_text((kept / "dataset.toml").read_text().replace("0.01", "0.02") + "\n")
+    with pytest.raises(DataError, match="is not what it was"):
+        snapshot_of(facts, tmp_path)
+
+
+def test_what_was_declared_of_each_model_stands_with_its_version_and_its_run(trained: tuple) -> None:
+    result, settings, _, _ = trained
+    registry = Registry.open(settings)
+    frames = {kind: json.loads(registry.resolve(uri).tags["framing"]) for kind, uri in result.models.items()}
+    assert frames["ranking"]["budget_ms"] == 50
+    assert set(frames["ranking"]["target"]) == set(frames["retrieval"]["target"])
+    assert "costs" not in frames["retrieval"]
+    assert frames["fallback"]["horizon"] == frames["ranking"]["horizon"]
 
 
 def test_a_folder_that_was_never_there_is_not_found(settings: Settings, tmp_path: Path) -> None:

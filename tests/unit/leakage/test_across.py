@@ -124,7 +124,8 @@ def log(users: np.ndarray, items: np.ndarray, at_us: np.ndarray) -> Log:
 
 
 def window(users: list[int], items: list[int], at_us: list[int]) -> Window:
-    return Window(10, 20, np.array(users, np.int32), np.array(items, np.int64), np.array(at_us, np.int64))
+    rule = np.zeros(len(users), np.int64)
+    return Window(10, 20, np.array(users, np.int32), np.array(items, np.int64), np.array(at_us, np.int64), rule)
 
 
 def asked(users: list[int], items: list[int]) -> TestSet:

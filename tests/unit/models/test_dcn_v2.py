@@ -1,5 +1,6 @@
 """The ranker on made-up rows where one product of two columns decides."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from bentos.recommender.onnx_session import open_session
 from bentos.recommender.rankers.dcn import FoldedRanker
+from contracts.framing import Costs
 from features.ranking import RowSchema, row_schema
 from registry.artifacts import FAST_RANKER
 from training.evaluation import metrics
@@ -18,6 +20,8 @@ from training.models.dcn_v2 import (
     DcnConfig,
     DcnV2,
     RankingRows,
+    _loss,
+    _padded,
     export_dcn,
     fit_dcn,
     held_out_ndcg,
@@ -143,3 +147,33 @@ def test_platt_never_turns_the_order_round() -> None:
     slope, _ = platt(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 1, 0, 0]))
     assert slope > 0
     assert platt(np.zeros(4), np.array([1, 0, 0, 0]))[1] < 0
+
+
+def test_its_loss_follows_what_wishes_are_worth_and_what_errors_cost() -> None:
+    """A loss by hand, of two users with two rows each, by a network whose logits are the first column."""
+    rows = np.zeros((4, len(SCHEMA.columns)), np.float32)
+    rows[:, 0] = 1.0, -1.0, 2.0, 0.5
+    gains = np.array([1, 1, 3, 1], np.float32)
+    data = RankingRows(rows, np.array([1, 0, 1, 1], np.int8), np.array([0, 2, 4]), (), gains)
+    model = DcnV2(SCHEMA, *standardise(rows, SCHEMA), SMALL)
+    model.logits = lambda rows: rows[:, 0]  # type: ignore[method-assign]
+    weights = torch.from_numpy(data.weights(Costs(false_positive=2, false_negative=1)))
+    order = torch.Generator().manual_seed(0)
+    found = _loss(model, *_padded(data), weights, torch.from_numpy(data.worth), order, SMALL)
+    share = torch.log_softmax(torch.from_numpy(rows[:, 0]).view(2, 2), dim=1)
+    listwise = (-share[0, 0] - (3 * share[1, 0] + share[1, 1]) / 4) / 2
+    error = torch.nn.functional.softplus(torch.tensor([-1.0, -1.0, -2.0, -0.5]))  # -log p of what was so
+    binary = (error * torch.tensor([1, 2, 3, 1])).mean() / (7 / 4)
+    assert found.item() == pytest.approx((0.5 * binary + 0.5 * listwise).item(), rel=1e-6)
+
+
+def test_a_column_that_it_was_not_shown_says_nothing() -> None:
+    hidden = ("log_price", "device")
+    train, held_out = (world(users, seed).without(SCHEMA, hidden) for users, seed in ((40, 1), (20, 2)))
+    model = fit_dcn(SCHEMA, train, held_out, seed=3, config=replace(SMALL, epochs=2))
+    seen = world(20, 2).rows
+    others = [at for at, name in enumerate(SCHEMA.names) if name not in hidden]
+    assert np.array_equal(predict(model, seen), predict(model, held_out.rows))
+    assert np.array_equal(seen[:, others], held_out.rows[:, others])
+    categorical = [column.name for column in SCHEMA.columns if column.kind == "categorical"]
+    assert model.tells_apart == [name != "device" for name in categorical]
