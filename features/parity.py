@@ -95,13 +95,24 @@ def _draw(log: Log, count: int, random: np.random.Generator) -> list[tuple[str, 
     """Pairs in time order: a third anywhere in the log, a third right after an event of the user's, and a third at its
     very moment, where an event must not count yet."""
     first, last = log.span_us()
-    found = log.db.execute("SELECT user_id, at_us FROM log ORDER BY at_us, user_id, item_id, event").fetchnumpy()
-    chosen = random.integers(0, len(found["at_us"]), count)
+    stamps = np.sort(log.db.execute("SELECT at_us FROM log").fetchnumpy()["at_us"])
+    chosen = random.integers(0, len(stamps), count)
+    moment = stamps[chosen]
+    # Which row of the log, in the order of time, user, item and event: the others of its moment are sorted, no more.
+    place = chosen - np.searchsorted(stamps, moment, side="left")
+    log.db.register("chosen_rows", pa.table({"number": np.arange(count), "at_us": moment, "place": place}))
+    user_ids = log.db.execute(
+        """SELECT c.user_id FROM chosen_rows n JOIN (
+               SELECT user_id, at_us,
+                   row_number() OVER (PARTITION BY at_us ORDER BY user_id, item_id, event) - 1 AS place
+               FROM log SEMI JOIN chosen_rows USING (at_us)) c USING (at_us, place)
+           ORDER BY n.number"""
+    ).fetchnumpy()["user_id"]
     kind = random.integers(0, 3, count)
     later = np.where(kind == 2, 0, random.exponential(DAY_US / 2, count).astype(np.int64) + 1)
-    at = np.where(kind == 0, random.integers(first, last + DAY_US, count), found["at_us"][chosen] + later)
+    at = np.where(kind == 0, random.integers(first, last + DAY_US, count), moment + later)
     order = np.argsort(at, kind="stable")
-    return [(str(found["user_id"][chosen[i]]), int(at[i])) for i in order]
+    return [(str(user_ids[i]), int(at[i])) for i in order]
 
 
 def _runs(log: Log, random: np.random.Generator) -> list[int]:

@@ -142,12 +142,16 @@ def future_changes_nothing(folder: Path, cut_us: int, n_users: int = LEAK_USERS)
     """Names what depends on the future. Compares item features and user states with those of a truncated copy."""
     with tempfile.TemporaryDirectory(prefix="streamrec-leak-") as temporary:
         past = Path(temporary)
-        table = read.interactions(folder, until_us=cut_us)
-        pq.write_table(table, past / INTERACTIONS)
+        latest: list[str] = []
+        with pq.ParquetWriter(past / INTERACTIONS, read.schema(folder / INTERACTIONS)) as writer:
+            for batch in read.batches(folder, cut_us):
+                writer.write_batch(batch)
+                latest = [*latest, *batch["user_id"].slice(max(0, len(batch) - 20 * n_users)).to_pylist()]
+                latest = latest[-20 * n_users :]
         for name in (ITEMS, USERS, CONFIG):
             if (folder / name).exists():
                 (past / name).symlink_to((folder / name).resolve())
-        users = sorted(set(table["user_id"].slice(max(0, table.num_rows - 20 * n_users)).to_pylist()))[:n_users]
+        users = sorted(set(latest))[:n_users]
         problems = []
         whole, cut = item_features_as_of(folder, cut_us), item_features_as_of(past, cut_us)
         for name, values in whole.items():

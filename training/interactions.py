@@ -20,6 +20,8 @@ from contracts.dataset import INTERACTIONS, ITEMS, USERS, DatasetConfig
 from contracts.errors import DataError
 from contracts.ids import IdIndex
 from features.labels import LabelRule
+from features.offline.columns import fetch
+from training.data.engine import connect
 
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
@@ -161,18 +163,16 @@ def read_log(folder: Path, config: DatasetConfig, items: Items, until_us: int) -
     if not path.exists():
         raise DataError(f"{folder} has no {INTERACTIONS}", next_command=f"streamrec data validate {folder}")
     schema = ds.dataset(path).schema  # a file, or a snapshot's folder of monthly files
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET threads = 2")
-        item_ids = pa.table(
-            {"item_id": items.catalogue.item_ids, "item": pa.array(np.arange(len(items.catalogue), dtype=np.int32))}
-        )
+    item_ids = pa.table(
+        {"item_id": items.catalogue.item_ids, "item": pa.array(np.arange(len(items.catalogue), dtype=np.int32))}
+    )
+    weight = LabelRule.of(config).sql("value" if "value" in schema.names else "NULL")
+    impression = f"event = {_quote(config.impression_event)}" if config.impression_event else "false"
+    with connect(f"{path} cannot be read") as connection:
         connection.register("item_rows", item_ids)
-        weight = LabelRule.of(config).sql("value" if "value" in schema.names else "NULL")
-        impression = f"event = {_quote(config.impression_event)}" if config.impression_event else "false"
         connection.execute(
             f"""
-            CREATE TEMP TABLE log AS
+            CREATE VIEW log AS
             SELECT user_id, item, epoch_us("timestamp") AS timestamp_us, CAST({weight} AS FLOAT) AS weight,
                    {impression} AS impression
             FROM read_parquet({_quote(str(path))}) JOIN item_rows USING (item_id)
@@ -180,14 +180,20 @@ def read_log(folder: Path, config: DatasetConfig, items: Items, until_us: int) -
             """  # noqa: S608 - every part is quoted or a number
         )
         connection.execute(
-            "CREATE TEMP TABLE user_rows AS SELECT user_id, CAST(row_number() OVER (ORDER BY user_id) - 1 AS INTEGER)"
-            " AS row FROM (SELECT DISTINCT user_id FROM log)"
+            "CREATE TEMP TABLE user_rows AS SELECT user_id, events,"
+            " CAST(row_number() OVER (ORDER BY user_id) - 1 AS INTEGER) AS row"
+            " FROM (SELECT user_id, count(*) AS events FROM log GROUP BY user_id)"
         )
-        user_ids = [r[0] for r in connection.execute("SELECT user_id FROM user_rows ORDER BY row").fetchall()]
-        columns = connection.execute(
-            "SELECT u.row AS user, item, timestamp_us, weight, impression FROM log JOIN user_rows u USING (user_id)"
-            " ORDER BY u.row, timestamp_us, item, weight, impression"
-        ).fetchnumpy()
+        found = connection.sql("SELECT user_id, events FROM user_rows ORDER BY row").to_arrow_table()
+        user_ids = found["user_id"].to_pylist()
+        columns = fetch(
+            connection.sql(
+                "SELECT u.row AS user, item, timestamp_us, weight, impression FROM log JOIN user_rows u USING (user_id)"
+                " ORDER BY u.row, timestamp_us, item, weight, impression"
+            ),
+            pc.sum(found["events"]).as_py() or 0,
+            {"user": np.int32, "item": np.int32, "timestamp_us": np.int64, "weight": np.float32, "impression": bool},
+        )
         names, values, attributes = _attributes(connection, folder, path, config, schema, len(user_ids), until_us)
     if not (columns["weight"] > 0).any():
         raise DataError(
@@ -196,11 +202,7 @@ def read_log(folder: Path, config: DatasetConfig, items: Items, until_us: int) -
         )
     return Log(
         until_us=until_us,
-        user=np.ascontiguousarray(columns["user"], dtype=np.int32),
-        item=np.ascontiguousarray(columns["item"], dtype=np.int32),
-        timestamp_us=np.ascontiguousarray(columns["timestamp_us"], dtype=np.int64),
-        weight=np.ascontiguousarray(columns["weight"], dtype=np.float32),
-        impression=np.ascontiguousarray(columns["impression"], dtype=bool),
+        **columns,
         user_ids=user_ids,
         attribute_columns=names,
         attribute_values=values,

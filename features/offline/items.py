@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from features.offline.columns import fetch
 from features.offline.log import Log, open_log
 from features.registry import (
     COMPLETION_PRIOR,
@@ -72,24 +73,41 @@ def item_features_at(
 def read_events(log: Log, item_ids: Sequence[str], until_us: int) -> ItemEvents:
     """Events strictly before `until_us`, with items as rows of `item_ids`."""
     log.db.register("wanted", pa.table({"item_id": pa.array(item_ids, pa.string()), "row": np.arange(len(item_ids))}))
-    found = log.db.execute(
-        """SELECT w.row::INTEGER AS item, at_us, weight, impression, click,
-               coalesce(completed, 'nan') AS completed, dense_rank() OVER (ORDER BY user_id) AS user
-           FROM log JOIN wanted w USING (item_id) WHERE at_us < ?
-           ORDER BY at_us, item, user, event, weight""",
-        [until_us],
-    ).fetchnumpy()
+    log.db.execute(
+        f"""CREATE OR REPLACE TEMP TABLE people AS
+            SELECT user_id, events, row_number() OVER (ORDER BY user_id) AS user FROM (
+                SELECT user_id, count(*) AS events FROM log SEMI JOIN wanted USING (item_id)
+                WHERE at_us < {int(until_us)} GROUP BY user_id)"""  # noqa: S608 - a number
+    )
+    found = fetch(
+        log.db.sql(
+            f"""SELECT w.row::INTEGER AS item, at_us, weight, impression, click,
+                   coalesce(completed, 'nan') AS completed, p.user
+               FROM log JOIN wanted w USING (item_id) JOIN people p USING (user_id) WHERE at_us < {int(until_us)}
+               ORDER BY at_us, item, p.user, event, weight"""  # noqa: S608 - a number
+        ),
+        int(log.db.execute("SELECT coalesce(sum(events), 0) FROM people").fetchall()[0][0]),
+        {
+            "item": np.int32,
+            "at_us": np.int64,
+            "weight": np.float64,
+            "impression": bool,
+            "click": bool,
+            "completed": np.float64,
+            "user": np.int64,
+        },
+    )
     return ItemEvents(
-        found["item"],
-        found["at_us"],
-        found["weight"],
-        found["impression"],
-        found["click"],
-        found["completed"],
-        found["user"],
-        len(item_ids),
-        log.config.impression_event is not None,
-        log.config.completion_event is not None,
+        item=found["item"],
+        at=found["at_us"],
+        weight=found["weight"],
+        impression=found["impression"],
+        click=found["click"],
+        completed=found["completed"],
+        user=found["user"],
+        n_items=len(item_ids),
+        has_impressions=log.config.impression_event is not None,
+        has_completions=log.config.completion_event is not None,
     )
 
 

@@ -1,6 +1,6 @@
 """Reading a data set: columns in, Arrow tables out, never a loop over rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,6 +32,12 @@ def interactions(
         before = pc.field("timestamp") < pa.scalar(until_us, TIMESTAMP)
         condition = before if condition is None else condition & before
     return _scan(folder / INTERACTIONS, columns, condition)
+
+
+def batches(folder: Path, until_us: int) -> Iterator[pa.RecordBatch]:
+    """`interactions` with all columns, a batch at a time."""
+    source = ds.dataset(folder / INTERACTIONS, format="parquet")
+    yield from source.to_batches(filter=pc.field("timestamp") < pa.scalar(until_us, TIMESTAMP), batch_readahead=2)
 
 
 def items(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:

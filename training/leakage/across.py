@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from contracts.dataset import DatasetConfig
 from features.labels import LabelRule
@@ -27,12 +29,23 @@ class Across:
 def rows_across(folder: Path, config: DatasetConfig, cut_us: int, to_us: int) -> Across:
     """The rows around `cut_us`: the test window, and a few times its length before it."""
     since_us = cut_us - WINDOWS_BEFORE * max(to_us - cut_us, 1)
+    earlier, later = _moments(folder, since_us, cut_us), _moments(folder, cut_us, to_us)
+    if len(earlier) > MOST_ROWS:
+        since_us = int(earlier[-MOST_ROWS])
+    if len(later) > MOST_ROWS:
+        to_us = int(later[MOST_ROWS - 1]) + 1
     before = _rows(folder, config, since_us, cut_us)
     return Across(
         before.slice(max(0, before.num_rows - MOST_ROWS)),
         _rows(folder, config, cut_us, to_us).slice(0, MOST_ROWS),
         read.items(folder),
     )
+
+
+def _moments(folder: Path, since_us: int, until_us: int) -> NDArray[np.int64]:
+    """Sorted. Numbers alone, so that only the rows that are looked at are read whole."""
+    stamps = read.interactions(folder, ["timestamp"], since_us=since_us, until_us=until_us)["timestamp"]
+    return np.sort(np.asarray(stamps.cast(read.TIMESTAMP).cast(pa.int64()).to_numpy(), np.int64))
 
 
 def _rows(folder: Path, config: DatasetConfig, since_us: int, until_us: int) -> pa.Table:

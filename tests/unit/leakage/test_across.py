@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from contracts.dataset import DatasetConfig
 from training import checks
 from training.data import synth
 from training.data.read import interactions
@@ -13,7 +14,8 @@ from training.evaluation.metrics import Targets
 from training.evaluation.protocol import TestSet
 from training.holdout import Window, time_of_share
 from training.interactions import Log
-from training.leakage.across import Across
+from training.leakage import across
+from training.leakage.across import Across, rows_across
 from training.leakage.duplicates import no_duplicates
 from training.leakage.ids import ids_tell_nothing
 from training.leakage.overlap import no_overlap, sides
@@ -173,3 +175,17 @@ def test_a_feature_that_looks_past_the_cut_is_named(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(checks, "item_features_as_of", ahead)
     assert checks.future_changes_nothing(folder, cut_us) == ["item_pop_total at the cut changes with rows after it"]
+
+
+def test_of_a_large_log_the_rows_nearest_to_the_cut_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "world"
+    synth.write(folder, users=30, items=30, days=5, seed=1)
+    config, cut_us = DatasetConfig.read(folder), time_of_share(folder, 0.2)
+    whole = rows_across(folder, config, cut_us, synth.END_US)
+    monkeypatch.setattr(across, "MOST_ROWS", 100)
+    some = rows_across(folder, config, cut_us, synth.END_US)
+    assert (some.before.num_rows, some.after.num_rows) == (100, 100)
+    assert some.before["at_us"].equals(whole.before["at_us"].slice(whole.before.num_rows - 100))
+    assert some.after["at_us"].equals(whole.after["at_us"].slice(0, 100))
