@@ -32,14 +32,20 @@ from training.progress import Progress, silent
 from training.study.cohorts import user_cohorts
 from training.study.study import Study, study
 
+MOST_USERS = 10_000  # of a test window that are asked, drawn by the seed
+MOST_CELLS = 400_000_000  # users × items, for baselines score all items of each: fewer users of a large catalogue
+LEAST_USERS = 1_000  # whatever the catalogue
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Figures of one test window. funnel: with the rules that serve; the others beside it. ladder: the baselines and
-    the funnel without rules, which they have none of either."""
+    the funnel without rules, which they have none of either. window_users: whom the window has, of whom n_users were
+    asked."""
 
     from_us: int
     to_us: int
+    window_users: int
     n_users: int
     n_targets: int
     funnel: Scores
@@ -62,6 +68,13 @@ class Evaluation:
         alone = {f"ndcg@10:{one.scores.name}": one.scores.plain()["ndcg@10"] for one in self.alone}
         return self.funnel.plain() | without | ranker | alone | counts
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures should know."""
+        if self.n_users == self.window_users:
+            return ()
+        return (f"figures are of {self.n_users:,} of the window's {self.window_users:,} users, drawn by the seed",)
+
     def tables(self) -> tuple[Scores, ...]:
         return (self.funnel, self.plain, *self.baselines)
 
@@ -83,11 +96,9 @@ def assess(
 ) -> Evaluation:
     """Ask the funnel that serves, at `from_us`, for every user of the protocol; fit the baselines on the rows before.
 
-    Users and items are as they were at `from_us`, whenever the bundles were trained. gather: keep what the ranker read
-    of up to so many of the items that were shown, of users drawn by `seed`. steps: of the ladder. train_s: what the
-    bundles took to make, where that is known. ablation: also take the parts of the funnel away, one at a time.
-
-    Raises:
+    Of a large window a sample of users, drawn by `seed`. Users and items are as they were at `from_us`, whenever the
+    bundles were trained. gather: keep what the ranker read of up to so many of the items that were shown, of users
+    drawn by `seed`. steps: of the ladder. train_s: what the X:
         DataError: no positive event before `from_us`, or the bundles have no catalogue.
     """
     models = load_models(folders, threads=1)
@@ -96,7 +107,8 @@ def assess(
         raise DataError(f"the bundles have no catalogue: {models.problems}", next_command="streamrec models verify")
     log = read_log(folder, config, Items(catalogue, [""] * len(catalogue), None), from_us)  # type: ignore[arg-type]
     window = read_window(folder, config, catalogue, log, from_us, to_us)
-    test = test_set(log, window, len(catalogue))
+    everybody = test_set(log, window, len(catalogue))
+    test = everybody.sample(max(LEAST_USERS, min(MOST_USERS, MOST_CELLS // len(catalogue))), seed)
     slices = user_cohorts(folder, config, log, catalogue, test.users)
     funnel, plain = Funnel(models, rules), Funnel(models, None)
     columns = item_features_as_of(folder, from_us, list(catalogue.item_ids))
@@ -124,6 +136,7 @@ def assess(
     return Evaluation(
         from_us=from_us,
         to_us=to_us,
+        window_users=len(everybody),
         n_users=len(test),
         n_targets=len(test.targets.items),
         funnel=score("funnel", answers.with_rules, test, slices),

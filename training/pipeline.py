@@ -162,7 +162,7 @@ def train(
             )
         if plan.final_us != plan.cut_us:
             bundles, difference = write_bundles(folder / "final", kept, plan.final_us, fit, rankers)
-        warnings = (*notes, *plan.notes, *rankers.warnings)
+        warnings = (*notes, *plan.notes, *(judged.notes if judged else ()), *rankers.warnings)
         reference = write_reference(
             folder / "reference",
             judged.shown if judged else None,
@@ -422,4 +422,4 @@ def evaluate(
             "not measure it",
         )
     judged = assess(folders, kept.folder, kept.config, from_us, min(to_us or end_us, end_us), rules, progress=progress)
-    return EvaluateResult(full_tag, judged, notes)
+    return EvaluateResult(full_tag, judged, (*notes, *judged.notes))

@@ -27,6 +27,13 @@ class TestSet:
     def __len__(self) -> int:
         return len(self.users)
 
+    def sample(self, at_most: int, seed: int) -> "TestSet":
+        """All users, or so many of them, drawn by the seed, in their order."""
+        if len(self) <= at_most:
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self), at_most, replace=False))
+        return TestSet(self.users[chosen], self.targets.take(chosen), self.n_items)
+
 
 def hold_out(
     *,

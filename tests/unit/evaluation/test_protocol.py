@@ -36,3 +36,18 @@ def test_nobody_to_ask_is_an_empty_test_set() -> None:
     )
     assert len(test) == 0
     assert test.targets.counts.tolist() == []
+
+
+def test_a_sample_of_users_is_drawn_by_the_seed_and_keeps_their_targets() -> None:
+    test = hold_out(
+        train_users=np.arange(50),
+        train_items=np.zeros(50, np.int64),
+        test_users=np.arange(50),
+        test_items=np.arange(50) + 100,
+        n_items=200,
+    )
+    some = test.sample(8, 3)
+    assert some.users.tolist() == test.sample(8, 3).users.tolist() != test.sample(8, 4).users.tolist()
+    assert len(some) == 8
+    assert (some.targets.items == some.users + 100).all()
+    assert test.sample(50, 3) is test
