@@ -156,6 +156,35 @@ def batch(
     emit(document, as_json=as_json)
 
 
+@app.command("ctr")
+@errors_end_well
+def ctr(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="MovieLens, as for `data import movielens`.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Of DCN-V2.")] = 3,
+    save: Save = None,
+    as_json: Json = False,
+) -> None:
+    """MovieLens ratings of 4 stars or more, split by time: the AUC of DCN-V2 beside that of logistic regression.
+
+    Example: `streamrec bench ctr ml-100k.zip --seeds 3 --json`
+    """
+    from benchmarks.ctr import run
+
+    with err.status("reading") as status:
+        document = run(source, seeds, lambda text: status.update(text))
+    _saved(document, save)
+    emit(document, as_json=as_json, human=lambda: _told_apart(document))
+
+
+def _told_apart(document: dict[str, Any]) -> None:
+    rows = []
+    for name, one in document["contestants"].items():
+        gain, se = one["over_one_hot"], one["auc"]["se"]
+        area = f"{one['auc']['mean']:.4f}" + ("" if se is None else f" ± {se:.4f}")
+        rows.append((name, area, f"{gain['auc']:+.4f} ± {gain['se']:.4f}", f"{one['log_loss']['mean']:.4f}"))
+    table(f"The last {document['tested']:,} ratings", ("", "AUC", "over one-hot", "log loss"), rows)
+
+
 def _ranked(document: dict[str, Any]) -> None:
     rows = []
     for name, one in document["graphs"].items():

@@ -69,6 +69,7 @@ def train(
     """Train the four retrieval models and both rankers, evaluate them against baselines, and register them in MLflow.
 
     The exact rows are kept as a snapshot under STREAMREC_HOME: the same command works after the folder is gone.
+    Several processes share the fits where torchrun starts them: `torchrun --nproc-per-node 2 -m cli train --data DIR`.
 
     Example: `streamrec train --data data/synth --seed 7`
     """
@@ -83,9 +84,12 @@ def train(
     settings = load_settings()
     until_us = moment_us(until, "--until")
     _tame_libraries()
+    from training import parallel
     from training.pipeline import train as run
 
-    with progress_display() as progress:
+    if parallel.follows():
+        raise typer.Exit(parallel.follow())
+    with parallel.lead(), progress_display() as progress:
         result = run(data, until_us=until_us, seed=seed or 0, settings=settings, keep=bundles, progress=progress)
     document, human = _told(result)
     emit(document, as_json=as_json, human=human)
@@ -94,9 +98,12 @@ def train(
 def _again(run_id: str, bundles: Path | None, as_json: bool) -> None:
     settings = load_settings()
     _tame_libraries()
+    from training import parallel
     from training.repeat import repeat
 
-    with progress_display() as progress:
+    if parallel.follows():
+        raise typer.Exit(parallel.follow())
+    with parallel.lead(), progress_display() as progress:
         repeated = repeat(run_id, settings, keep=bundles, progress=progress)
     for warning in repeated.warnings:
         err.print(f"[yellow]note:[/yellow] {warning}", soft_wrap=True)

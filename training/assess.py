@@ -98,7 +98,10 @@ def assess(
 
     Of a large window a sample of users, drawn by `seed`. Users and items are as they were at `from_us`, whenever the
     bundles were trained. gather: keep what the ranker read of up to so many of the items that were shown, of users
-    drawn by `seed`. steps: of the ladder. train_s: what the X:
+    drawn by `seed`. steps: of the ladder. train_s: what the bundles took to make, where that is known. ablation: also
+    take the parts of the funnel away, one at a time.
+
+    Raises:
         DataError: no positive event before `from_us`, or the bundles have no catalogue.
     """
     models = load_models(folders, threads=1)

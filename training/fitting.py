@@ -17,6 +17,7 @@ from features.offline.items import item_features_as_of
 from features.ranking import row_schema
 from features.registry import REGISTRY
 from registry.artifacts import Bundle, open_bundle
+from training import parallel
 from training.progress import Progress, silent
 from training.retrieval import RetrievalConfig, fit_retrieval
 
@@ -62,6 +63,8 @@ class Fitter:
     def ahead(self, moments_us: Iterable[int]) -> None:
         """Start on these moments, in this order. With one core, or one moment, they wait until they are asked for."""
         wanted = list(dict.fromkeys(moments_us))
+        if parallel.started():  # all processes take part in each fit instead
+            return
         if self._at_once < 2 or len(wanted) < 2 or threading.current_thread() is not threading.main_thread():
             return
         context = multiprocessing.get_context("spawn")

@@ -24,6 +24,7 @@ from features.inputs import withheld
 from features.offline.states import user_states_as_of
 from features.ranking import RowSchema, row_schema
 from registry.artifacts import Bundle
+from training import parallel
 from training.calibration import Choice, choose
 from training.evaluate import met_items, ranking_rows
 from training.evaluation.protocol import TestSet
@@ -113,7 +114,7 @@ def collect(
         funnel = Funnel(models, None)
         log = read_log(folder, config, read_items(folder, moment_us), moment_us)
         window = read_window(folder, config, models.catalogue, log, moment_us, to_us)
-        test = _some(test_set(log, window, len(models.catalogue)), max_users, seed)
+        test = test_set(log, window, len(models.catalogue)).sample(max_users, seed)
         ids = [log.user_ids[user] for user in test.users]
         states = user_states_as_of(folder, ids, moment_us)
         met = met_items(log, len(models.catalogue))
@@ -132,13 +133,6 @@ def collect(
             progress=progress,
         )
         return rows, gathered
-
-
-def _some(test: TestSet, at_most: int, seed: int) -> TestSet:
-    if len(test) <= at_most:
-        return test
-    chosen = np.sort(np.random.default_rng(seed).choice(len(test), at_most, replace=False))
-    return TestSet(test.users[chosen], test.targets.take(chosen), test.n_items)
 
 
 def _contexts(log: Log, test: TestSet, seed: int) -> dict[str, dict[str, str]]:
@@ -224,7 +218,8 @@ def fit_rankers(
     data, train, held_out = (
         rows.without(schema, withheld(framing.ranking.features)) for rows in (data, train, held_out)
     )
-    network = fit_dcn(schema, train, held_out, seed=seed, config=dcn, costs=framing.ranking.costs, progress=progress)
+    costs, shown = framing.ranking.costs, {"progress": progress}
+    network = parallel.together(fit_dcn, schema, train, held_out, seed=seed, config=dcn, costs=costs, shown=shown)
     figures = {
         "ranker_rows": float(len(data.labels)),
         "ranker_users": float(data.n_users),

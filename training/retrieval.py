@@ -26,6 +26,7 @@ from contracts.serving import HISTORY_LENGTH
 from features.item_item import ItemItem
 from features.two_tower_inputs import padded_inputs
 from registry.artifacts import Bundle, catalogue_hash, open_bundle, seal
+from training import parallel
 from training.export import export_onnx
 from training.interactions import HOUR_US, Items, Log, read_items, read_log
 from training.models.content import ContentConfig, fit_content
@@ -96,9 +97,10 @@ def fit_retrieval(
     np.save(part / "content_users.npy", content.users)
     np.save(part / "content_prior.npy", content.prior)
     np.save(part / "content_items.npy", content.items)
-    graph = fit_lightgcn(positives, catalogue.published_us, retrieval.graph, seed, progress)
+    shown = {"progress": progress}
+    graph = parallel.together(fit_lightgcn, positives, catalogue.published_us, retrieval.graph, seed, shown=shown)
     figures = _write_graph(part, graph, seed)
-    towers = fit_two_tower(log, catalogue, items.titles, retrieval.two_tower, seed, progress)
+    towers = parallel.together(fit_two_tower, log, catalogue, items.titles, retrieval.two_tower, seed, shown=shown)
     progress("export", 0, 1)
     figures |= _write_two_tower(part, towers, log, seed)
     _write_seen(part, log)

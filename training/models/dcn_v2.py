@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from contracts.framing import Costs
 from features.ranking import CLOCK_COLUMNS, RowSchema
+from training import parallel
 from training.determinism import deterministic
 from training.evaluation import metrics
 from training.export import export_onnx
@@ -225,20 +226,21 @@ def fit_dcn(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, total_steps=max(epochs * batches, 2), pct_start=0.1
         )
+        shared_loss, draws = parallel.averaged(_loss, model.parameters(), seed), parallel.own(generator)
         best, best_state, waited = -1.0, None, 0
         for epoch in range(epochs):
             model.train()
             order = torch.randperm(train.n_users, generator=generator)
             for start in range(0, train.n_users, config.users_per_batch):
-                users = order[start : start + config.users_per_batch]
-                loss = _loss(model, rows, labels[users], present[users], weights, gains, generator, config)
+                users = parallel.share(order[start : start + config.users_per_batch])
+                loss = shared_loss(model, rows, labels[users], present[users], weights, gains, draws, config)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(model.parameters(), 5.0)
                 optimiser.step()
                 schedule.step()
             progress("DCN-V2", epoch + 1, epochs)
-            reached = held_out_ndcg(predict(model, held_out.rows, raw=True), held_out)
+            reached = parallel.agreed(lambda: held_out_ndcg(predict(model, held_out.rows, raw=True), held_out))
             if np.isfinite(reached):
                 if reached > best:
                     best, waited = reached, 0

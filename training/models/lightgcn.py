@@ -20,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from training import parallel
 from training.determinism import deterministic
 from training.interactions import Positives, decay
 from training.models.spectral import spectral_items
 from training.models.standing import period_ends, standings
-from training.models.timeline import Neighbours, Timeline, loss
+from training.models.timeline import Batch, Candidates, Neighbours, Timeline, loss
 from training.progress import Progress, silent
 
 
@@ -92,7 +93,7 @@ def fit_lightgcn(
     steps = int(np.clip(config.epochs * counts.sum() / config.batch, config.min_steps, config.max_steps))
     steps = steps if counts.any() else 0
     with deterministic(seed):
-        draw = np.random.default_rng(seed)
+        draw = parallel.generator(seed)
         start = spectral_items(positives, n_items, config.dimensions, config.half_life_d, seed)
         popularity = torch.from_numpy(standings(positives, published_us, ends[1:]))
         graph = Graph(start, popularity, config.temperature)
@@ -100,15 +101,19 @@ def fit_lightgcn(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, total_steps=steps + 1, pct_start=0.1
         )
-        loss_value = 0.0
+
+        def step_loss(period: int, batch: Batch, candidates: Candidates) -> Tensor:
+            towards, standing = graph.items(torch.from_numpy(candidates.items), period)
+            who = graph.neighbours.of_batch(batch, config.edge_dropout, draw)
+            return loss(who @ towards.T + standing, candidates, batch)
+
+        shared_loss, loss_value = parallel.averaged(step_loss, graph.parameters(), seed), 0.0
         for step in range(steps):
             p = int(draw.choice(len(counts), p=chance / chance.sum()))
-            users = np.sort(draw.choice(users_of[p], min(config.batch, counts[p]), replace=False))
+            users = np.sort(draw.choice(users_of[p], min(parallel.part(config.batch), counts[p]), replace=False))
             batch = timeline.batch(users, int(ends[p + 1]), int(ends[p + 2]), moment_us=int(ends[p + 1]))
             candidates = timeline.candidates(batch, config.candidates, draw)
-            towards, standing = graph.items(torch.from_numpy(candidates.items), p)
-            who = graph.neighbours.of_batch(batch, config.edge_dropout, draw)
-            now = loss(who @ towards.T + standing, candidates, batch)
+            now = shared_loss(p, batch, candidates)
             optimiser.zero_grad(set_to_none=True)
             now.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -14,7 +14,7 @@ Shapes: B examples, N items, U users, H = 10 places of history, A attributes, D 
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +27,12 @@ from torch.nn.functional import normalize
 from contracts.catalogue import Catalogue
 from contracts.serving import EMBEDDING_DIM, HISTORY_LENGTH
 from features.two_tower_inputs import padded_inputs
+from training import parallel
 from training.determinism import deterministic
 from training.interactions import HOUR_US, Log, decay
 from training.models.spectral import spectral_items
 from training.models.standing import STANDING, period_ends, standings
-from training.models.timeline import Neighbours, Timeline, loss
+from training.models.timeline import Batch, Candidates, Neighbours, Timeline, loss
 from training.progress import Progress, silent
 
 AGE_BUCKETS = 16
@@ -280,7 +281,7 @@ def fit_two_tower(
     steps = int(np.clip(config.epochs * counts.sum() / config.batch, config.min_steps, config.max_steps))
     steps = steps if counts.any() else 0
     with deterministic(seed):
-        draw = np.random.default_rng(seed)
+        draw = parallel.generator(seed)
         standing = torch.from_numpy(standings(positives, catalogue.published_us, ends[1:]))
         start = spectral_items(positives, n_items, EMBEDDING_DIM, config.half_life_d, seed)
         items = ItemTower(start, ItemFeatures.of(catalogue, titles, config.title_buckets), config)
@@ -288,27 +289,32 @@ def fit_two_tower(
         past = Neighbours(start)
         log_temperature = nn.Parameter(torch.tensor(np.log(config.temperature), dtype=torch.float32))
         parameters = [*items.parameters(), *users.parameters(), *past.parameters(), log_temperature]
-        optimiser = torch.optim.Adam([p for p in parameters if p.requires_grad], lr=config.learning_rate, fused=True)
+        parameters = [p for p in parameters if p.requires_grad]
+        optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, total_steps=steps + 1, pct_start=0.1
         )
-        loss_value = 0.0
+
+        def step_loss(
+            period: int, inputs: Mapping[str, Tensor], shown: Tensor, batch: Batch, candidates: Candidates
+        ) -> Tensor:
+            u = users.at(**inputs, who=past.of_batch(batch, config.edge_dropout, draw) * shown)
+            v = items(torch.from_numpy(candidates.items), known, standing[period])
+            return loss(u @ v.T / log_temperature.exp().clamp(0.02, 1.0), candidates, batch)
+
+        shared_loss, loss_value = parallel.averaged(step_loss, parameters, seed), 0.0
         for step in range(steps):
             p = int(draw.choice(len(counts), p=chance / chance.sum()))
             from_us, to_us = int(ends[p + 1]), int(ends[p + 2])
-            who = np.sort(draw.choice(users_of[p], min(config.batch, counts[p]), replace=False))
+            who = np.sort(draw.choice(users_of[p], min(parallel.part(config.batch), counts[p]), replace=False))
             moments_us = timeline.moments(who, from_us, to_us, draw)
             batch = timeline.batch(who, from_us, to_us, moments_us)
             candidates = timeline.candidates(batch, config.candidates, draw)
             shown = torch.from_numpy((draw.random((len(who), 1)) >= config.unknown_user).astype(np.float32))
             attributes = np.concatenate([who[:, None] + 1, log.attributes[who]], axis=1)
             inputs = padded_inputs(*sessions.before(who, moments_us), attributes)
-            u = users.at(
-                **{k: torch.from_numpy(v) for k, v in inputs.items()},
-                who=past.of_batch(batch, config.edge_dropout, draw) * shown,
-            )
-            v = items(torch.from_numpy(candidates.items), known, standing[p])
-            now = loss(u @ v.T / log_temperature.exp().clamp(0.02, 1.0), candidates, batch)
+            tensors = {name: torch.from_numpy(column) for name, column in inputs.items()}
+            now = shared_loss(p, tensors, shown, batch, candidates)
             optimiser.zero_grad(set_to_none=True)
             now.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
