@@ -84,7 +84,9 @@ class Settings(BaseModel):
         400.0, ge=9, description="days that events are kept in `events.db`, likewise; Redis trims by `event_log_days`"
     )
     reports_mb: int = Field(
-        512, ge=0, description="room for the pages of drifts in `reports/`; the oldest go, the newest stays"
+        512,
+        ge=0,
+        description="room for the pages of drifts in `reports/`; the oldest go, the newest stays; 0 makes none",
     )
     aim: Aim = Field("full", description="rung that requests start at; a lower one spares the rankers")
     patience_ms: float = Field(

@@ -73,10 +73,12 @@ class Levels(_Part):
 
 
 class Windows(_Part):
-    """How far back a look at drift, skew and outcomes goes. season: against which past a move is excused."""
+    """How far back a look at drift, skew and outcomes goes. season: against which past a move is excused. engine: of
+    the tests; alibi-detect where it is installed, when not given."""
 
     drift_hours: Positive = 24
     season: Literal["hour", "weekday", "year"] | None = "weekday"
+    engine: Literal["alibi", "scipy"] | None = None
     seed: int = 0
 
 

@@ -17,7 +17,8 @@ def check(asked: Asked) -> list[Signal]:
         asked.now_us,
         now_us=asked.now_us,
         season=windows.season,
-        pages=asked.settings.home / REPORTS,
+        pages=asked.settings.home / REPORTS if asked.settings.reports_mb else None,
+        engine=windows.engine,
         seed=windows.seed,
     )
     return [signal for report in reports for signal in report.signals()]

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from bentos.telemetry.erasure import ask
 from bentos.telemetry.roll import roll_lock
 from contracts.settings import Settings
 from monitoring.privacy.forget import forget
+from monitoring.watch.checks import drift
 from monitoring.watch.checks.base import Asked
 from monitoring.watch.checks.kept import HOUR_US, check
 from monitoring.watch.schema import schema_of
@@ -42,3 +45,15 @@ def test_a_log_that_another_process_is_rolling_is_no_verdict(tmp_path: Path) -> 
 def test_the_signal_has_an_owner_and_a_runbook(tmp_path: Path) -> None:
     row = next(row for row in schema_of(tmp_path, "").signals if row.fits("age.erasure"))
     assert (row.check, row.owner, row.runbook) == ("kept", "data", "docs/runbooks/erasure-waits.md")
+
+
+def test_the_drift_check_makes_pages_only_where_there_is_room_and_takes_the_engine_of_the_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[object, object]] = []
+    monkeypatch.setattr(drift, "drift_run", lambda *_, **given: seen.append((given["pages"], given["engine"])) or [])
+    schema = schema_of(tmp_path, "")
+    free = schema.model_copy(update={"windows": schema.windows.model_copy(update={"engine": "scipy"})})
+    drift.check(Asked(Settings(home=tmp_path), schema, "", NOW_US))
+    drift.check(Asked(Settings(home=tmp_path, reports_mb=0), free, "", NOW_US))
+    assert seen == [(tmp_path / "reports", None), (None, "scipy")]
