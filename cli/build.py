@@ -153,6 +153,7 @@ def _document(plan: "Plan") -> dict[str, Any]:
         "git_dirty": plan.code.dirty,
         "feature_hash": plan.feature_hash,
         "readiness": plan.readiness,
+        "checklist": dict(plan.checklist),
         "device": plan.device,
     }
 
@@ -169,3 +170,4 @@ def _print_plan(plan: "Plan") -> None:
     dirty = " with changes" if plan.code.dirty else ""
     out.print(f"code {plan.code.commit[:12]}{dirty} · features {plan.feature_hash[:12]} · device {plan.device}")
     out.print(f"readiness [bold]{plan.readiness}[/bold]")
+    out.print("  " + " · ".join(f"{item} {verdict}" for item, verdict in plan.checklist.items()), soft_wrap=True)

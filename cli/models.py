@@ -1,6 +1,7 @@
 """`streamrec models`: what is registered, where it came from, and whether it is still whole."""
 
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,6 +147,80 @@ def verify(
     )
     if bad:
         raise typer.Exit(1)
+
+
+@app.command()
+@errors_end_well
+def check(
+    reference: Annotated[str, typer.Argument(metavar="BENTO-OR-MODEL", help="A Bento's tag, `latest`, or a model.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Add to the evidence of three models that serve together what needs no training: latency, rollback, escalation.
+
+    Example: `streamrec models check latest`
+    """
+    from contracts.quality import QualityPolicy
+    from registry.cards.files import write_cards
+    from registry.lineage import trio
+    from training.release_checks import declared, release_checks
+
+    registry, settings = _open(home)
+    versions = trio(reference, registry, settings)
+    quality = QualityPolicy.read(settings.quality)
+    with err.status("measuring"):
+        bundles = {kind: registry.bundle(version) for kind, version in versions.items()}
+        found = release_checks(registry, bundles, quality, declared(versions), versions)
+    documents = {version.uri: registry.add_checks(version, found[kind]) for kind, version in versions.items()}
+    write_cards(versions.values(), registry, settings)
+    emit(
+        {
+            "readiness": {uri: evidence.readiness for uri, evidence in documents.items()},
+            "checks": {version.uri: [c.model_dump() for c in found[kind]] for kind, version in versions.items()},
+        },
+        as_json=as_json,
+        human=lambda: table(
+            "checked",
+            ["model", "check", "verdict", "detail"],
+            ([v.uri, c.name, c.verdict, c.detail] for kind, v in versions.items() for c in found[kind]),
+        ),
+    )
+
+
+@app.command()
+@errors_end_well
+def card(
+    reference: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="or models:/NAME/N")],
+    html: Annotated[bool, typer.Option("--html", help="As one HTML page [default: Markdown]")] = False,
+    out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="[default: standard output]")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """The model card: use, framing, data, figures, slices, limits, checks, lineage, and who is called.
+
+    Example: `streamrec models card streamrec-ranking@champion --html --out card.html`
+    """
+    from registry.cards.files import card as made
+    from registry.cards.html import html as as_html
+    from registry.cards.markdown import markdown
+
+    registry, settings = _open(home)
+    version = registry.resolve(reference)
+    found = made(version, registry, settings)
+    text = as_html(found) if html else markdown(found)
+    if out_file is not None:
+        out_file.write_text(text)
+    document = {
+        "uri": version.uri,
+        "format": "html" if html else "markdown",
+        "file": str(out_file) if out_file else None,
+    }
+    if as_json:
+        emit(document | ({} if out_file else {"text": text}), as_json=True)
+    elif out_file is None:
+        sys.stdout.write(text)
+    else:
+        out.print(f"{version.uri}: {out_file}", soft_wrap=True)
 
 
 def _open(home: Path | None) -> "tuple[Registry, Any]":

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from contracts.checklist import absent
+
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 
@@ -43,8 +45,9 @@ class Evidence(BaseModel):
 
     @property
     def readiness(self) -> Verdict:
-        """`fail` if one fails, else `inconclusive` if one is or none is there, else `pass`."""
+        """`fail` if one fails, else `inconclusive` if one is or one of the checklist is not there, else `pass`."""
         verdicts = {check.verdict for check in self.checks if check.holds_up}
         if "fail" in verdicts:
             return "fail"
-        return "inconclusive" if verdicts or not self.checks else "pass"
+        lacking = verdicts or not self.checks or absent(self.model, (check.name for check in self.checks))
+        return "inconclusive" if lacking else "pass"

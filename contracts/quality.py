@@ -1,4 +1,5 @@
-"""The quality policy: how much worse than the whole a slice may be, and the limits of fairness and calibration."""
+"""The quality policy: how much worse than the whole a slice may be, the limits of fairness and calibration, and who
+answers for the model."""
 
 from pathlib import Path
 
@@ -47,6 +48,17 @@ class CalibrationLimits(BaseModel):
     least_positives: int = Field(50, ge=1)
 
 
+class Escalation(BaseModel):
+    """Who is called when a model does harm, and what they do. owner: a team or a role, as in the monitoring schema.
+    contact: how to reach a person. runbook: in the repository, or at an https address."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    owner: str = Field("ranking", min_length=1)
+    contact: str = ""
+    runbook: str = Field("docs/runbooks/roll-back.md", min_length=1)
+
+
 class QualityPolicy(BaseModel):
     """One document. Without one these defaults hold."""
 
@@ -55,6 +67,7 @@ class QualityPolicy(BaseModel):
     slices: SliceLimits = SliceLimits()
     fairness: FairnessLimits = FairnessLimits()
     calibration: CalibrationLimits = CalibrationLimits()
+    escalation: Escalation = Escalation()
 
     @classmethod
     def read(cls, path: Path | None) -> "QualityPolicy":

@@ -31,7 +31,7 @@ from registry.bento_store import (
     stored_bento,
 )
 from registry.environment import CodeState, code_root, code_state
-from registry.evidence import joint_readiness
+from registry.evidence import item_verdicts, joint_readiness
 from registry.mlflow_client import locked
 from registry.models import Registry
 from registry.versions import ModelVersion
@@ -54,6 +54,7 @@ class Plan:
     bundles: Mapping[Kind, Bundle]
     device: Device
     readiness: Verdict
+    checklist: Mapping[str, str]
     feature_hash: str
     code: CodeState
     root: Path
@@ -76,6 +77,7 @@ class Plan:
             "catalogue_hash": self.bundles["retrieval"].manifest.catalogue_hash,
             "data_digest": first.tags.get("data_digest", ""),
             "readiness": self.readiness,
+            **{f"ready.{item}": verdict for item, verdict in self.checklist.items()},
             "device": self.device,
         }
 
@@ -114,11 +116,13 @@ def make_plan(
             "these do not fit one another: " + "; ".join(problems),
             next_command="pin versions of one run, or train again: streamrec train --data DIR",
         )
+    documents = {version.name: registry.evidence(version) for version in versions.values()}
     return Plan(
         versions=versions,
         bundles=bundles,
         device=device,
-        readiness=joint_readiness([registry.evidence(version) for version in versions.values()]),
+        readiness=joint_readiness(documents.values()),
+        checklist=item_verdicts(documents),
         feature_hash=bundles["retrieval"].manifest.feature_hash,
         code=code_state(root),
         root=root,

@@ -6,10 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from contracts.checklist import CHECKLIST
 from contracts.errors import ArtifactError
 from contracts.evidence import Check, Evidence, Verdict
 
 EVIDENCE = "evidence.json"
+MISSING = "missing"
+WORST_FIRST = ("fail", MISSING, "inconclusive", "pass")
 
 
 def document(model: str, run_id: str, checks: Iterable[Check], context: Mapping[str, Any] | None = None) -> Evidence:
@@ -45,6 +48,19 @@ def joint_readiness(documents: Iterable[Evidence | None]) -> Verdict:
     if "fail" in verdicts:
         return "fail"
     return "pass" if verdicts and set(verdicts) == {"pass"} else "inconclusive"
+
+
+def item_verdicts(documents: Mapping[str, Evidence | None]) -> dict[str, str]:
+    """Item of the checklist → the worst verdict that any of the models (name → its document) has on it; `missing` where
+    one was never checked, which is worse than all but `fail`."""
+    found = {}
+    for item in CHECKLIST:
+        verdicts = set()
+        for model, evidence in documents.items():
+            there = {check.name: check.verdict for check in evidence.checks} if evidence else {}
+            verdicts |= {there.get(name, MISSING) for name in item.checks.get(model, ())}
+        found[item.name] = next((word for word in WORST_FIRST if word in verdicts), MISSING)
+    return found
 
 
 def _unique(checks: Iterable[Check]) -> tuple[Check, ...]:

@@ -52,6 +52,26 @@ def lineage(reference: str, registry: Registry, settings: Settings) -> Node:
     return _bento(stored_bento(reference, settings.home), registry, settings)
 
 
+def trio(reference: str, registry: Registry, settings: Settings) -> dict[Kind, ModelVersion]:
+    """The three versions that serve together: a Bento's, or those that were registered in the run of a model.
+
+    Raises:
+        NotFound: there is no such Bento, version or alias, or one of the three is gone.
+    """
+    ref = as_model(reference)
+    if ref is None:
+        uris = pinned_uris(stored_bento(reference, settings.home))
+        return {kind: registry.resolve(uri, kind) for kind, uri in uris.items()}
+    version = registry.resolve(ref)
+    found = {k: next((v for v in registry.versions(k) if v.run_id == version.run_id), None) for k in KINDS}
+    if lost := [kind for kind, one in found.items() if one is None]:
+        raise NotFound(
+            f"the run of {version.uri} has no {', '.join(lost)} model in the registry",
+            next_command="streamrec models list",
+        )
+    return {kind: one for kind, one in found.items() if one is not None}
+
+
 def as_model(reference: str) -> ModelRef | None:
     """The model that `reference` names; None when it is a Bento's tag."""
     if match := _STORE_TAG.match(reference):

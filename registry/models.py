@@ -188,6 +188,28 @@ class Registry:
                 Path(got).rename(target)
         return target
 
+    def run_document(self, run_id: str, name: str) -> Any:
+        """A JSON artefact of a run; None where the run has none of that name.
+
+        Raises:
+            NotFound: there is no such run. ArtifactError: it is no JSON.
+        """
+        from mlflow.artifacts import load_text
+        from mlflow.exceptions import MlflowException
+
+        with translated(f"run {run_id}"):
+            uri = str(self._client.get_run(run_id).info.artifact_uri)
+        parsed = urlparse(uri)
+        try:
+            if parsed.scheme in ("", "file"):
+                path = Path(unquote(parsed.path)) / name
+                return json.loads(path.read_bytes()) if path.is_file() else None
+            return json.loads(load_text(f"{uri.rstrip('/')}/{name}"))
+        except ValueError as error:
+            raise ArtifactError(f"run {run_id}: {name} is no JSON: {error}") from error
+        except (MlflowException, OSError):
+            return None
+
     def bundle(self, version: ModelVersion) -> Bundle:
         """The version's files as a local folder: in place, or downloaded once into `home/cache/models`.
 
@@ -223,15 +245,20 @@ class Registry:
         return document
 
     def _write_evidence(self, version: ModelVersion, document: Evidence) -> None:
-        text = document.model_dump_json(indent=2)
+        self.write_files(version, {evidence_document.EVIDENCE: document.model_dump_json(indent=2)})
+
+    def write_files(self, version: ModelVersion, texts: Mapping[str, str]) -> None:
+        """Put files beside the version's bundle, in place of those of the same name."""
         local = _local(version.source)
         if local is not None:
-            part = local / (evidence_document.EVIDENCE + ".part")
-            part.write_text(text)
-            part.rename(local / evidence_document.EVIDENCE)
+            for name, text in texts.items():
+                part = local / f"{name}.part"
+                part.write_text(text)
+                part.rename(local / name)
             return
-        with translated(f"evidence of {version.uri}"), _temporary(self._settings.home) as folder:
-            (folder / evidence_document.EVIDENCE).write_text(text)
+        with translated(f"the files of {version.uri}"), _temporary(self._settings.home) as folder:
+            for name, text in texts.items():
+                (folder / name).write_text(text)
             self._client.log_model_artifacts(version.model_id, str(folder))
 
     def _folder(self, version: ModelVersion) -> Path:

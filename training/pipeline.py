@@ -19,6 +19,7 @@ from contracts.rules import RulesDocument
 from contracts.settings import Settings
 from features.registry import REGISTRY
 from registry.artifacts import Bundle, Kind, copy_bundle, open_bundle
+from registry.cards.files import write_cards
 from registry.environment import code_state
 from registry.reference import FILES, FOLDER
 from training import checks
@@ -38,6 +39,7 @@ from training.progress import Progress, silent
 from training.ranking import Rankers, RankingConfig, fit_rankers, moments
 from training.recipe import log_recipe, recipe
 from training.reference import SLATE_ROWS, write_reference
+from training.release_checks import with_release_checks
 from training.report import plots
 from training.report.facts import Facts
 from training.report.page import FOLDER as REPORT_FOLDER
@@ -188,6 +190,7 @@ def train(
             *study_checks(judged, quality, rankers.calibration),
         ]
         evidence = checks.all_checks(kept, bundles, judged, plan.cut_us, difference, reference, rigour)
+        evidence = with_release_checks(evidence, registry, bundles, quality, frame.document)
         _log(run, kept, source, judged, rankers, warnings, folder)
         log_rigour(run, rigour, judged, quality, rankers.calibration)
         for file in FILES:
@@ -238,6 +241,7 @@ def train(
         if keep is not None:
             _keep(bundles, keep)
         run_id = run.id
+    write_cards(versions.values(), registry, settings)
     # Into the Bento model store as well, so that a plain `bentoml build` finds them.
     import_models(registry, versions.values(), settings.home)
     return TrainResult(

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from contracts.checklist import CHECKLIST, TRAIN, Item, absent
 from contracts.errors import ArtifactError, NotFound, Refused, StreamRecError, Unreachable
 from contracts.evidence import Check, Evidence
 from contracts.settings import Settings, load_settings
-from registry.artifacts import KINDS, Kind
+from registry.artifacts import KINDS, Kind, model_name
 from registry.bento_store import stored_bento
 from registry.hiding import demand_hiding
 
@@ -94,18 +95,41 @@ def read_evidence_in_a_process(tag: str, settings: Settings) -> Documents:
     return {kind: Evidence.model_validate(document[kind]) if document[kind] else None for kind in KINDS}
 
 
-def missing(documents: Documents) -> list[Missing]:
-    """All that a release waits for, with the command that makes it."""
+def missing(documents: Documents, tag: str = "latest") -> list[Missing]:
+    """All that a release waits for, with the command that makes it: checks that hold it up, and items of the checklist
+    that nobody looked at, as in versions of an older day and in bundles that were made without a training."""
     found = []
     for kind in KINDS:
         evidence = documents.get(kind)
         if evidence is None:
-            found.append(Missing(f"{kind}: no evidence at all", "streamrec train --data DIR", "none"))
+            found.append(Missing(f"{kind}: no evidence at all", TRAIN, "none"))
+        else:
+            found += [_missing(kind, check, tag) for check in evidence.checks if check.holds_up]
+    return found + _never_checked(documents, tag)
+
+
+def _never_checked(documents: Documents, tag: str) -> list[Missing]:
+    """One an item, whatever number of the models and checks it is of."""
+    kinds: dict[Item, list[str]] = {}
+    names: dict[Item, dict[str, None]] = {}
+    for kind in KINDS:
+        evidence = documents.get(kind)
+        if evidence is None:
             continue
-        if not evidence.checks:
-            found.append(Missing(f"{kind}: evidence without a check", "streamrec train --data DIR", "none"))
-        found += [_missing(kind, check) for check in evidence.checks if check.holds_up]
-    return found
+        for name, item in absent(model_name(kind), (check.name for check in evidence.checks)).items():
+            names.setdefault(item, {})[name] = None
+            if kind not in kinds.setdefault(item, []):
+                kinds[item].append(kind)
+    return [
+        Missing(
+            f"{', '.join(kinds[item])}: never checked: {item.name} ({item.what})"
+            + ("" if len(names[item]) == 1 else f": {', '.join(names[item])}"),
+            _of(item.command, tag),
+            "none",
+        )
+        for item in CHECKLIST
+        if item in kinds
+    ]
 
 
 def demand_evidence(tag: str, documents: Documents, *, accept_inconclusive: bool) -> list[Missing]:
@@ -114,21 +138,26 @@ def demand_evidence(tag: str, documents: Documents, *, accept_inconclusive: bool
     Raises:
         Refused: a document is missing, a check failed, or one is inconclusive and nobody accepted that; lists them all.
     """
-    lacking = missing(documents)
+    lacking = missing(documents, tag)
     hard = [m for m in lacking if m.verdict != "inconclusive"]
     if not lacking or (accept_inconclusive and not hard):
         return lacking
-    listed = "; ".join(f"[{m.verdict}] {m}" for m in lacking)
-    only_soft = "" if hard else " (an `inconclusive` one may be taken on your word with --accept-inconclusive)"
+    listed = "".join(f"\n  [{m.verdict}] {m}" for m in lacking)
+    only_soft = "" if hard else "\n(an `inconclusive` one may be taken on your word with --accept-inconclusive)"
     raise Refused(
-        f"{tag} has not the evidence that its policy requires: {listed}{only_soft}",
+        f"{tag} has not the evidence that its policy requires:{listed}{only_soft}",
         next_command=(hard or lacking)[0].command,
     )
 
 
-def _missing(kind: Kind, check: Check) -> Missing:
+def _missing(kind: Kind, check: Check, tag: str) -> Missing:
     verdict: Literal["fail", "inconclusive"] = "fail" if check.verdict == "fail" else "inconclusive"
-    return Missing(f"{kind}: {check.name}: {check.detail}", check.command or "streamrec train --data DIR", verdict)
+    return Missing(f"{kind}: {check.name}: {check.detail}", _of(check.command or TRAIN, tag), verdict)
+
+
+def _of(command: str, tag: str) -> str:
+    """The command for this very Bento."""
+    return command.replace("BENTO-OR-MODEL", tag)
 
 
 if __name__ == "__main__":

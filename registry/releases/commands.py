@@ -121,7 +121,7 @@ def start(
                 f"{s.name}: at least {s.least_minutes:g} min and {s.least_samples:,} requests" for s in frozen.steps
             )
         )
-        plan = (f"release {id_} of {_label(candidate)} under policy {text.label}", *steps)
+        plan = (f"release {id_} of {_label(candidate)} under policy {text.label}", *steps, _way_back(state))
         return _Step(command, id_, plan, {"accepted_inconclusive": accepted, "policy_text": text.text})
 
     return _change(store, actor, "release.start", tag or "rules", step, now_us, dry_run, reason)
@@ -319,6 +319,12 @@ def _next(state: ControlState) -> str:
     if release.policy.advance == "manual" and state.champion is not None:
         return f"{next_step_command(release)}, as its policy advances by hand"
     return "streamrec release status --watch"
+
+
+def _way_back(state: ControlState) -> str:
+    if state.champion is None:
+        return "nothing to go back to: when it cannot answer, its own popularity list does"
+    return f"back to {_label(state.champion)}: streamrec release rollback"
 
 
 def _label(target: Target) -> str:

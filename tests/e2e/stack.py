@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 
 from benchmarks.reference_world import user_id, write_world
-from contracts.evidence import Check
 from contracts.settings import Settings
 from registry.builds import build, make_plan
 from registry.models import Registry
 from registry.registration import Lineage
+from tests.made_evidence import measured_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS, ITEMS = 400, 400
@@ -31,7 +31,7 @@ def make_home(folder: Path, *, bentos: int = 2) -> tuple[Path, list[str]]:
     registry = Registry.open(Settings(home=home))
     lineage = Lineage("world", "ab" * 32, "", {"world": 1}, None, {"ndcg@10": 0.1}, {"popularity": {"ndcg@10": 0.0}})
     with registry.run("world") as run:
-        run.register(bundles, [Check(name="made", verdict="pass", detail="by hand")], lineage)
+        run.register(bundles, measured_checks(registry, bundles), lineage)
     return home, [build(make_plan(registry), home).tag for _ in range(bentos)]
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.evidence import Check
 from contracts.settings import Settings
 from registry.artifacts import KINDS, Kind, catalogue_hash, seal
 from registry.models import Lineage, ModelVersion, Registry
+from tests.made_evidence import made_checks
 
 MakeBundles = Callable[..., dict[Kind, Path]]
 Train = Callable[..., dict[Kind, ModelVersion]]
@@ -74,9 +74,7 @@ def train(make_bundles: MakeBundles, lineage: Lineage) -> Train:
     def run(registry: Registry, salt: str = "", bundles: dict[Kind, Path] | None = None) -> dict[Kind, ModelVersion]:
         with registry.run(f"train {salt}", params={"seed": 7, "two_tower": {"epochs": 3}}) as opened:
             opened.log_metrics({"ndcg@10": 0.09, "auc": float("nan")})
-            return opened.register(
-                bundles or make_bundles(salt), [Check(name="parity", verdict="pass", detail="equal")], lineage
-            )
+            return opened.register(bundles or make_bundles(salt), {kind: made_checks(kind) for kind in KINDS}, lineage)
 
     return run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contracts.checklist import CHECKLIST
 from contracts.errors import ArtifactError, NotFound, Refused, StreamRecError
 from contracts.settings import Settings
 from registry.artifacts import KINDS, MANIFEST
@@ -95,6 +96,7 @@ def test_a_bento_pins_the_newest_run_and_carries_its_lineage(
         assert bento.labels[f"run.{kind}"] == version.run_id
         assert bento.models[kind][0].startswith(f"{version.name}:v{version.number}-")
     assert bento.labels["readiness"] == "pass"
+    assert {bento.labels[f"ready.{item.name}"] for item in CHECKLIST} == {"pass"}
     assert bento.labels["data_digest"] == DATA_DIGEST
     assert bento.labels["device"] == "cpu"
     assert bento_path(None, home) == (bento.tag, bento.folder)

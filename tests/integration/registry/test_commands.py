@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from contracts.checklist import wanted
+from contracts.evidence import Check
 from contracts.settings import Settings
-from registry.models import Registry
+from registry.models import Lineage, Registry
 from tests.integration.registry.conftest import MakeBundles, Train
 
 Call = Callable[..., Result]
@@ -36,7 +39,7 @@ def test_models_list_show_lineage_and_verify_print_one_document(registry: Regist
     assert shown["uri"] == versions["ranking"].uri
     assert shown["metrics"]["ndcg@10"] == 0.09
     assert shown["framing"]["budget_ms"] == 30
-    assert [check["name"] for check in shown["evidence"]["checks"]] == ["lineage", "parity"]
+    assert {check["name"] for check in shown["evidence"]["checks"]} == set(wanted("streamrec-ranking"))
 
     tree = document(call("models", "lineage", versions["fallback"].uri, "--json"))
     assert tree["kind"] == "model"
@@ -55,6 +58,56 @@ def test_people_get_tables_and_a_tree(registry: Registry, train: Train, call: Ca
     tree = call("models", "lineage", versions["ranking"].uri).stdout
     assert "rows_kept no" in tree
     assert "framing click 1, purchase 3; 7 days; 30 ms" in tree
+
+
+def test_check_adds_to_a_version_of_an_older_day_what_needs_no_training(
+    registry: Registry, make_bundles: MakeBundles, lineage: Lineage, call: Call
+) -> None:
+    with registry.run("older") as run:
+        versions = run.register(make_bundles("older"), [Check(name="parity", verdict="pass", detail="equal")], lineage)
+    said = document(call("models", "check", versions["ranking"].uri, "--json"))
+    assert set(said["checks"]) == {version.uri for version in versions.values()}
+    for version in versions.values():
+        evidence = registry.evidence(version)
+        assert evidence is not None
+        checks = {check.name: check for check in evidence.checks}
+        assert list(checks) == ["lineage", "parity", "latency", "rollback", "escalation"]
+        assert checks["escalation"].verdict == "pass"
+        assert checks["latency"].verdict == "inconclusive"  # these files are none that could be asked
+        assert "models:/" in checks["rollback"].detail  # back to the first version, which is champion
+    assert "ranker was not measured" in call("models", "check", versions["ranking"].uri).stdout
+
+
+def test_card_prints_markdown_or_writes_a_page(registry: Registry, train: Train, call: Call, tmp_path: Path) -> None:
+    version = train(registry, "card")["ranking"]
+    text = call("models", "card", version.uri).stdout
+    assert text.startswith(f"# streamrec-ranking {version.number}\n")
+    assert "| parity | export | pass |" in text
+    page = tmp_path / "card.html"
+    said = document(call("models", "card", version.uri, "--html", "--out", str(page), "--json"))
+    assert (said["uri"], said["format"], said["file"]) == (version.uri, "html", str(page))
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    call("models", "check", version.uri)  # changes the evidence, and so the card beside it
+    stored = registry.bundle(version).folder.parent
+    assert "ranker was not measured" in (stored / "card.md").read_text()
+    assert "ranker was not measured" in (stored / "card.html").read_text()
+    assert document(call("models", "card", version.uri, "--json"))["text"].startswith("# streamrec-ranking")
+
+
+def test_build_writes_each_item_of_the_checklist(
+    registry: Registry, train: Train, make_bundles: MakeBundles, lineage: Lineage, call: Call
+) -> None:
+    train(registry, "checklist")
+    assert set(document(call("build", "--dry-run", "--json"))["checklist"].values()) == {"pass"}
+    with registry.run("bare") as run:
+        run.register(make_bundles("bare"), [], lineage)
+    said = document(call("build", "--dry-run", "--json"))
+    assert (said["checklist"]["lineage"], said["checklist"]["latency"], said["readiness"]) == (
+        "pass",
+        "missing",
+        "inconclusive",
+    )
+    train(registry, "whole again")
 
 
 def test_verify_ends_with_1_when_something_is_damaged(registry: Registry, train: Train, call: Call) -> None:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from contracts.checklist import wanted
 from contracts.errors import DataError, NotFound
 from contracts.settings import Settings
 from registry.artifacts import fit_problems, open_bundle, verify
@@ -83,6 +84,10 @@ def test_three_bundles_that_fit_one_another_are_registered_with_evidence(trained
         assert {"lineage", "artifacts", "parity", "leakage"} <= set(checks)
         assert [c for c in checks.values() if c.name not in ("metrics", "baselines") and c.verdict == "fail"] == []
         assert ("metrics" in checks) == (kind == "ranking")
+        assert set(wanted(version.name)) <= set(checks)  # nothing of the checklist was never looked at
+        card = (registry.bundle(version).folder.parent / "card.md").read_text()
+        assert card.startswith(f"# {version.name} {version.number}\n")
+        assert "champion" in card  # the first of its name
 
 
 def test_every_training_looks_for_leaks_and_judges_slices_fairness_calibration_and_cold_start(trained: tuple) -> None:

@@ -1,9 +1,12 @@
 import pytest
 
+from contracts.checklist import CHECKLIST
 from contracts.errors import ArtifactError
-from contracts.evidence import Check
-from registry.evidence import document, joint_readiness, merged, parse
+from contracts.evidence import Check, Evidence
+from registry.artifacts import KINDS, model_name
+from registry.evidence import document, item_verdicts, joint_readiness, merged, parse
 from registry.releases.candidate import missing
+from tests.made_evidence import made_checks
 
 PASS = Check(name="parity", verdict="pass", detail="equal at 1,000 moments")
 FAIL = Check(name="leakage", verdict="fail", detail="an item of tomorrow")
@@ -19,7 +22,45 @@ def test_a_later_check_joins_and_one_of_the_same_name_replaces() -> None:
         first, [Check(name="leakage", verdict="pass", detail="mended"), Check(name="load", verdict="pass", detail="x")]
     )
     assert [check.name for check in later.checks] == ["parity", "leakage", "load"]
-    assert (first.readiness, later.readiness) == ("fail", "pass")
+    assert (first.readiness, later.readiness) == ("fail", "inconclusive")  # the rest was never checked
+
+
+def test_a_version_is_ready_when_the_whole_checklist_passes_and_not_without_one_of_it() -> None:
+    whole = [*made_checks("ranking"), Check(name="lineage", verdict="pass", detail="known")]
+    assert document("streamrec-ranking", "run", whole).readiness == "pass"
+    for one in whole:
+        rest = [check for check in whole if check.name != one.name]
+        assert document("streamrec-ranking", "run", rest).readiness == "inconclusive", one.name
+
+
+def test_an_item_is_as_good_as_the_worst_that_any_of_the_three_has_on_it() -> None:
+    lineage = Check(name="lineage", verdict="pass", detail="known")
+    documents: dict[str, Evidence | None] = {
+        model_name(kind): document(model_name(kind), "run", [*made_checks(kind), lineage]) for kind in KINDS
+    }
+    assert item_verdicts(documents) == dict.fromkeys((item.name for item in CHECKLIST), "pass")
+    ranking = documents["streamrec-ranking"]
+    assert ranking is not None
+    leak, slow = (
+        Check(name=name, verdict=verdict, detail="x")
+        for name, verdict in (("leakage_ids", "fail"), ("latency", "inconclusive"))
+    )
+    documents["streamrec-ranking"] = merged(ranking, [leak, slow])
+    documents["streamrec-retrieval"] = document("streamrec-retrieval", "run", [lineage])
+    found = item_verdicts(documents)
+    assert (found["leakage"], found["latency"], found["slices"], found["lineage"]) == (
+        "fail",
+        "missing",
+        "pass",
+        "pass",
+    )
+    assert set(item_verdicts(dict.fromkeys(documents)).values()) == {"missing"}
+
+
+def test_the_checklist_names_models_and_says_how_each_item_is_had() -> None:
+    assert {model for item in CHECKLIST for model in item.checks} == {model_name(kind) for kind in KINDS}
+    assert len({item.name for item in CHECKLIST}) == len(CHECKLIST)
+    assert all(item.command.startswith("streamrec ") and item.what for item in CHECKLIST)
 
 
 def test_what_is_told_for_people_to_weigh_holds_nothing_up_unless_it_fails() -> None:
@@ -27,8 +68,9 @@ def test_what_is_told_for_people_to_weigh_holds_nothing_up_unless_it_fails() -> 
     assert document("m", "run", [PASS, told]).readiness == "pass"
     assert document("m", "run", [PASS, told.model_copy(update={"verdict": "fail"})]).readiness == "fail"
     assert document("m", "run", [PASS, told.model_copy(update={"advisory": False})]).readiness == "inconclusive"
-    documents = dict.fromkeys(("retrieval", "ranking", "fallback"), document("m", "run", [PASS, told]))
-    assert missing(documents) == []
+    lineage = Check(name="lineage", verdict="pass", detail="known")
+    whole = {kind: document(model_name(kind), "run", [*made_checks(kind), lineage, told]) for kind in KINDS}
+    assert missing(whole) == []
 
 
 def test_models_are_as_ready_as_the_least_of_them() -> None:

@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 import yaml
 
+from contracts.checklist import CHECKLIST
 from contracts.errors import NotFound, Refused
 from contracts.evidence import Check, Evidence
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
-from registry.artifacts import KINDS
+from registry.artifacts import KINDS, Kind
 from registry.control.memory import MemoryStore
+from registry.evidence import document
 from registry.releases import commands, machine
 from registry.releases.candidate import Documents, demand_evidence, missing, read_evidence
 from registry.releases.result import Result
 from registry.releases.values import Promote
 from registry.retire import RETIRED, dependents, sweep
+from tests.made_evidence import made_checks
 
 NOW_US = 1_700_000_000_000_000
 POLICY = """
@@ -93,9 +96,16 @@ def champion(store: MemoryStore, home: Path, tag: str) -> None:
     store.commit(state, after, actor=commands.Actor("t", "admin"), action="t", subject="t", detail={}, now_us=NOW_US)
 
 
-def documents(*checks: Check) -> Documents:
-    made = Evidence(model="m", run_id="r", created_at="", checks=checks)
-    return dict.fromkeys(KINDS, made)
+def documents(*checks: Check, without: tuple[str, ...] = ()) -> Documents:
+    """The whole checklist, `checks` in place of those of their names, and not those `without`."""
+    found: dict[Kind, Evidence | None] = {}
+    for kind in KINDS:
+        whole = document(
+            kind, "r", [*made_checks(kind), Check(name="lineage", verdict="pass", detail="known"), *checks]
+        )
+        kept = tuple(check for check in whole.checks if check.name not in without)
+        found[kind] = whole.model_copy(update={"checks": kept})
+    return found
 
 
 PASS = Check(name="artifacts", verdict="pass", detail="fine")
@@ -177,7 +187,33 @@ def test_inconclusive_evidence_is_taken_only_on_someones_word_and_that_is_kept(s
 def test_whole_evidence_lacks_nothing() -> None:
     assert missing(documents(PASS)) == []
     assert demand_evidence("t", documents(PASS), accept_inconclusive=False) == []
-    assert len(missing(documents())) == len(KINDS)  # documents without a check say nothing
+
+
+def test_a_version_of_an_older_day_is_refused_with_the_command_for_each_item_that_nobody_checked() -> None:
+    older = documents(
+        without=("latency", "rollback", "escalation", "leakage_ids", "leakage_shuffled", "drift_baseline")
+    )
+    for accept in (False, True):  # what was never looked at is nothing to take on anybody's word
+        with pytest.raises(Refused) as error:
+            demand_evidence("streamrec:a", older, accept_inconclusive=accept)
+        assert error.value.exit_code == 3
+    everybody = "retrieval, ranking, fallback: never checked:"
+    assert [str(one) for one in missing(older, "streamrec:a")] == [
+        f"{everybody} leakage (no row, id or column tells of the future): leakage_ids, leakage_shuffled → "
+        "streamrec train --data DIR",
+        f"{everybody} latency (the exported files answer within their budget) → streamrec models check streamrec:a",
+        "ranking: never checked: drift_baseline (something to measure drift against) → streamrec train --data DIR",
+        f"{everybody} rollback (what people get when it is taken back) → streamrec models check streamrec:a",
+        f"{everybody} escalation (who is called, and what they do) → streamrec models check streamrec:a",
+    ]
+    bare = {kind: document(kind, "r", ()) for kind in KINDS}
+    assert len(missing(bare)) == len(CHECKLIST)
+
+
+def test_a_start_says_what_it_would_go_back_to(store: MemoryStore, home: Path) -> None:
+    assert start(store, home, "streamrec:a", dry_run=True).plan[-1].startswith("nothing to go back to")
+    champion(store, home, "streamrec:a")
+    assert start(store, home, "streamrec:b", dry_run=True).plan[-1] == "back to streamrec:a: streamrec release rollback"
 
 
 def test_a_bento_without_labels_has_no_evidence(home: Path) -> None:

@@ -1,0 +1,49 @@
+"""The part of the evidence that needs no data: measured on the files, looked up in the registry. At any time again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from contracts.evidence import Check
+from contracts.framing import Framing
+from contracts.quality import QualityPolicy
+from registry.artifacts import KINDS, Bundle, Kind
+from registry.models import Registry
+from registry.registration import FRAMING_TAG
+from registry.safeguards import safeguard_checks
+from registry.versions import ModelVersion
+from training.latency import latency_checks
+
+
+def release_checks(
+    registry: Registry,
+    bundles: Mapping[Kind, Bundle],
+    quality: QualityPolicy,
+    frames: Mapping[Kind, Mapping[str, Any]],
+    versions: Mapping[Kind, ModelVersion] | None = None,
+) -> dict[Kind, list[Check]]:
+    """`latency`, `rollback` and `escalation` of bundles that serve together. frames: what was declared of each, as in
+    the run's framing.json; the default budget where nothing was. versions: theirs, once registered."""
+    usual = Framing()
+    default = {"retrieval": usual.retrieval, "ranking": usual.ranking, "fallback": usual.fallback}
+    budgets = {kind: float(frames.get(kind, {}).get("budget_ms", default[kind].budget_ms)) for kind in KINDS}
+    measured = latency_checks(bundles, budgets)
+    stand_ready = safeguard_checks(registry, bundles["fallback"], quality.escalation, versions)
+    return {kind: [measured[kind], *stand_ready[kind]] for kind in KINDS}
+
+
+def with_release_checks(
+    found: Mapping[Kind, Sequence[Check]],
+    registry: Registry,
+    bundles: Mapping[Kind, Bundle],
+    quality: QualityPolicy,
+    frames: Mapping[Kind, Mapping[str, Any]],
+) -> dict[Kind, list[Check]]:
+    """`found` and these."""
+    more = release_checks(registry, bundles, quality, frames)
+    return {kind: [*found.get(kind, ()), *more[kind]] for kind in KINDS}
+
+
+def declared(versions: Mapping[Kind, ModelVersion]) -> dict[Kind, dict[str, Any]]:
+    """The framing of registered versions; empty where a version was registered without."""
+    return {kind: json.loads(version.tags.get(FRAMING_TAG) or "{}") for kind, version in versions.items()}
