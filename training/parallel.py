@@ -30,7 +30,12 @@ _fitting = False  # inside a fit that all ranks take part in
 
 def started() -> bool:
     """Whether torchrun started this process, with others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return processes() > 1
+
+
+def processes() -> int:
+    """How many torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def follows() -> bool:

@@ -9,13 +9,15 @@ from contracts.quality import QualityPolicy
 from contracts.rules import RulesDocument
 from features.ranking import row_schema
 from features.registry import REGISTRY
+from training import parallel
 
 FOLDER = "recipe"
 NAME = "recipe.json"
 
 
 class Recipe(BaseModel):
-    """until_us: as it was asked for. config: a TrainConfig as JSON. feature_hash, row_signature: of the code then."""
+    """until_us: as it was asked for. config: a TrainConfig as JSON. processes: that shared the fits, whose number the
+    figures hang on. feature_hash, row_signature: of the code then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,6 +28,7 @@ class Recipe(BaseModel):
     rules: RulesDocument
     quality: QualityPolicy
     framing: Framing
+    processes: int
     feature_hash: str
     row_signature: str
 
@@ -46,6 +49,7 @@ def recipe(
         rules=rules,
         quality=quality,
         framing=framing,
+        processes=parallel.processes(),
         feature_hash=REGISTRY.hash,
         row_signature=row_schema().signature,
     )

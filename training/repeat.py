@@ -16,7 +16,7 @@ from features.ranking import row_schema
 from features.registry import REGISTRY
 from registry.environment import code_state
 from registry.models import Registry, RunFacts
-from training import recipe
+from training import parallel, recipe
 from training.data.snapshot import Snapshot
 from training.pipeline import TrainConfig, TrainResult, train
 from training.progress import Progress, silent
@@ -71,12 +71,14 @@ def repeat(run_id: str, settings: Settings, *, keep: Path | None = None, progres
 
     Raises:
         NotFound: no such run; its snapshot is gone. DataError: the snapshot is not what it was.
-        Refused: it did not end, left no recipe, or was made by code with other features or another configuration.
+        Refused: it did not end, left no recipe, was made by code with other features or another configuration, or by
+            another number of processes.
     """
     registry = Registry.open(settings)
     facts = registry.run_facts(run_id)
     told = told_to(facts, registry)
     config = config_of(told, facts)
+    as_many(told, facts)
     kept = snapshot_of(facts, settings.home)
     result = train(
         kept,
@@ -136,6 +138,20 @@ def config_of(told: Recipe, facts: RunFacts) -> TrainConfig:
     if other:
         raise _other_code(facts, f"its configuration is not one of this code: {', '.join(other)}")
     return config
+
+
+def as_many(told: Recipe, facts: RunFacts) -> None:
+    """
+    Raises:
+        Refused: other than so many processes are at it now; each draws batches of its own.
+    """
+    now = parallel.processes()
+    if told.processes != now:
+        start = "python" if told.processes == 1 else f"torchrun --nproc-per-node {told.processes}"
+        raise Refused(
+            f"run {facts.run_id} was fitted by {told.processes} processes at once, these are {now}: figures hang on it",
+            next_command=f"{start} -m cli train --from-run {facts.run_id}",
+        )
 
 
 def snapshot_of(facts: RunFacts, home: Path) -> Snapshot:

@@ -12,7 +12,7 @@ from contracts.quality import QualityPolicy
 from registry.models import RunFacts
 from training.pipeline import TrainConfig
 from training.recipe import Recipe, recipe
-from training.repeat import compare, config_of, other_than_then, told_to
+from training.repeat import as_many, compare, config_of, other_than_then, told_to
 
 TAGS = {"git_commit": "a" * 40, "git_dirty": "false", "code_digest": "1", "environment_digest": "2"}
 
@@ -75,6 +75,16 @@ def test_another_configuration_is_refused(change: dict[str, object], said: str) 
     written = told()
     with pytest.raises(Refused, match=said):
         config_of(written.model_copy(update={"config": written.config | change}), facts())
+
+
+def test_another_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_many(told(), facts())
+    with pytest.raises(Refused, match="by 2 processes at once, these are 1") as raised:
+        as_many(told().model_copy(update={"processes": 2}), facts())
+    assert raised.value.next_command == "torchrun --nproc-per-node 2 -m cli train --from-run r1"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert told().processes == 2
+    as_many(told(), facts())
 
 
 def test_figures_are_compared_to_the_last_digit() -> None:
