@@ -24,9 +24,8 @@ def release_checks(
 ) -> dict[Kind, list[Check]]:
     """`latency`, `rollback` and `escalation` of bundles that serve together. frames: what was declared of each, as in
     the run's framing.json; the default budget where nothing was. versions: theirs, once registered."""
-    usual = Framing()
-    default = {"retrieval": usual.retrieval, "ranking": usual.ranking, "fallback": usual.fallback}
-    budgets = {kind: float(frames.get(kind, {}).get("budget_ms", default[kind].budget_ms)) for kind in KINDS}
+    usual = Framing().budgets_ms
+    budgets = {kind: float(frames.get(kind, {}).get("budget_ms", usual[kind])) for kind in KINDS}
     measured = latency_checks(bundles, budgets)
     stand_ready = safeguard_checks(registry, bundles["fallback"], quality.escalation, versions)
     return {kind: [measured[kind], *stand_ready[kind]] for kind in KINDS}
