@@ -96,7 +96,7 @@ def run(
 
 def _in_process(made: Reference, size: Size, rows: NDArray[np.float32], device: str, rounds: int) -> dict[str, Any]:
     providers = devices.providers("gpu" if device == "cuda" else "cpu")
-    models = load_models({kind: made.world / kind for kind in KINDS}, providers=providers, parts=("dcn",))
+    models = load_models({kind: made.world / kind for kind in KINDS}, providers=providers, parts=("ranker",))
     assert models.ranker is not None, models.problems
     samples = sample_rows(made.world / "retrieval", size.ranker.users, size.seed)
     plain = PlainDcn(reference_dcn(size.ranker, row_schema(models.catalogue), samples, size.seed)).to(device).eval()

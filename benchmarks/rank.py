@@ -33,7 +33,8 @@ from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.models import RowScorer
 from bentos.recommender.onnx_session import open_session
-from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
+from bentos.recommender.rankers.dcn import FoldedRanker
+from bentos.recommender.rankers.onnx_graph import OnnxRanker
 from bentos.recommender.types import Query
 from features.online.sqlite import SqliteStore
 from features.ranking import row_schema

@@ -136,6 +136,7 @@ def _told(result: "TrainResult") -> tuple[dict[str, Any], Callable[[], None]]:
         "baselines": {name: dict(values) for name, values in result.baselines.items()},
         "ladder": judged.ladder.plain() if judged else None,
         "sources": {one.scores.name: one.plain() for one in judged.alone} if judged else {},
+        "ranker": result.ranker,
         "seconds": round(result.seconds, 1),
         "report": str(result.report_path or result.report),
         "ablations": judged.ablations.plain() if judged and judged.ablations else None,
@@ -147,6 +148,7 @@ def _told(result: "TrainResult") -> tuple[dict[str, Any], Callable[[], None]]:
     def human() -> None:
         if judged is not None:
             show(judged)
+        out.print(f"[bold]ranker[/bold]  {result.ranker}", soft_wrap=True)
         for kind, uri in result.models.items():
             out.print(f"[bold]{kind}[/bold]  {uri}")
         out.print(f"[bold]report[/bold]  {result.report_path or result.report}", soft_wrap=True)

@@ -176,6 +176,7 @@ class Registration:
             "feature_hash": manifest.feature_hash,
             "catalogue_hash": manifest.catalogue_hash,
             "row_signature": manifest.signature,
+            **{name: str(manifest.params[name]) for name in ("ranker", "format") if name in manifest.params},
             "trained_until_us": str(manifest.trained_until_us),
             "until_us": "" if lineage.until_us is None else str(lineage.until_us),
             "data_name": lineage.data_name,
@@ -255,6 +256,6 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 _DESCRIPTIONS: dict[Kind, str] = {
     "retrieval": "Two-tower, graph, content and trending sources with the catalogue they share.",
-    "ranking": "DCN-V2 over the candidates of the sources, calibrated.",
+    "ranking": "The ranker over the candidates of the sources, calibrated: linear, boosted trees or DCN-V2.",
     "fallback": "What answers when the ranker cannot: logistic ranker, popularity, static slate.",
 }

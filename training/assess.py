@@ -14,6 +14,7 @@ from bentos.recommender.funnel import Funnel
 from contracts.dataset import DatasetConfig
 from contracts.errors import DataError
 from contracts.rules import RulesDocument
+from contracts.serving import Ranker
 from features.offline.items import item_features_as_of
 from features.offline.states import user_states_as_of
 from features.online.base import ItemSnapshot, UserState
@@ -23,7 +24,7 @@ from training.ablation.run import ablate
 from training.baselines.fitted import LadderConfig, run_baselines, serve_us
 from training.evaluate import ask, met_items, run_funnel
 from training.evaluation.alone import Alone, each_alone
-from training.evaluation.ladder import Cost, Entry, Ladder, ladder
+from training.evaluation.ladder import Cost, Entry, Family, Ladder, ladder
 from training.evaluation.report import RankerScores, Scores, recall_curve, score, score_ranker
 from training.gathered import Gathered
 from training.holdout import read_window, test_set, user_words
@@ -35,6 +36,7 @@ from training.study.study import Study, study
 MOST_USERS = 10_000  # of a test window that are asked, drawn by the seed
 MOST_CELLS = 400_000_000  # users × items, for baselines score all items of each: fewer users of a large catalogue
 LEAST_USERS = 1_000  # whatever the catalogue
+FAMILY: Mapping[Ranker, Family] = {"linear": "linear", "trees": "boosted trees", "dcn": "deep"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,9 @@ def assess(
         mine = met.indices[met.indptr[int(user[0])] : met.indptr[int(user[0]) + 1]]
         return plain.run(ask(user_id, from_us, mine), states.get(user_id) or UserState(user_id))
 
-    deep = Entry("deep", unruled, Cost(round(train_s, 2) if train_s else None, serve_us(serve, test.users)))
+    ours = Entry(
+        FAMILY[models.ranked_by], unruled, Cost(round(train_s, 2) if train_s else None, serve_us(serve, test.users))
+    )
     return Evaluation(
         from_us=from_us,
         to_us=to_us,
@@ -145,7 +149,7 @@ def assess(
         funnel=score("funnel", answers.with_rules, test, slices),
         plain=unruled,
         baselines=tuple(entry.scores for entry in baselines),
-        ladder=ladder([*baselines, deep], steps.tolerance),
+        ladder=ladder([*baselines, ours], steps.tolerance),
         ranker=score_ranker(answers.probabilities, answers.labels, answers.row_users),
         recall_by_k={
             "ordered by the ranker": recall_curve(answers.ranked, test),

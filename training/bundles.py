@@ -14,8 +14,7 @@ from features.ranking import RowSchema
 from registry.artifacts import Bundle, seal
 from training.baselines import recency
 from training.interactions import Log
-from training.models.dcn_fast import write_fast
-from training.models.dcn_v2 import DcnV2, export_dcn, weights_of
+from training.models.fitted import Fitted
 from training.models.logistic import Logistic
 
 LIST_LENGTH = 1000
@@ -62,9 +61,9 @@ def write_fallback(
 
 
 def write_ranking(
-    out: Path, model: DcnV2, schema: RowSchema, rows: NDArray[np.float32], **sealed: Any
+    out: Path, ranker: Fitted, schema: RowSchema, rows: NDArray[np.float32], **sealed: Any
 ) -> tuple[Bundle, float]:
-    """Write the ranking bundle `out`; also the largest difference between the exported graph and PyTorch.
+    """Write the ranking bundle `out`; also the largest difference between its file's scores and the model's.
 
     rows: float32 [R, F], some of those that the ranker learned from, one user after another.
 
@@ -72,11 +71,10 @@ def write_ranking(
         ArtifactError: a graph gives other scores than the model that it was made from.
     """
     part = _fresh(out)
-    difference = export_dcn(model, part / "dcn.onnx")
-    choice = write_fast(part, weights_of(model), rows)
+    written = ranker.write(part, rows)
     (part / "schema.json").write_bytes(msgspec.json.encode(schema))
-    params = {**sealed.pop("params", {}), **({} if choice is None else {"fast": choice.params})}
-    return _publish(part, out, kind="ranking", params=params, **sealed), difference
+    params = {**sealed.pop("params", {}), "ranker": ranker.name, **written.params}
+    return _publish(part, out, kind="ranking", params=params, **sealed), written.difference
 
 
 def _fresh(out: Path) -> Path:

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from bentos.recommender.rankers.formats import named
 from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, USERS
 from contracts.evidence import Check, Verdict
+from contracts.serving import Ranker
 from features.offline.items import item_features_as_of
 from features.offline.states import user_states_as_of
 from features.online.memory import MemoryStore
@@ -29,6 +31,7 @@ LEAK_USERS = 200
 PARITY_MOMENTS = 100
 METRIC = "ndcg@10"
 # Served in an afternoon by whoever has nothing else: a funnel that is behind one of these is not released.
+FITTED_BY: Mapping[Ranker, str] = {"linear": "scikit-learn", "trees": "LightGBM", "dcn": "PyTorch"}
 GATE = ("popularity", "recency_popularity_14d", "ease")
 
 
@@ -47,13 +50,14 @@ def all_checks(
     shared += [check for check in rigour if check.name.startswith("leakage")]
     own = [check for check in rigour if not check.name.startswith("leakage")]
     against = metrics(judged)
+    ranker = named(bundles["ranking"].manifest)
     figures = bundles["retrieval"].manifest.params.get("figures", {})
     towers = figures.get("onnx_max_difference")
     return {
         "retrieval": [*shared, export_equality("two_tower.onnx", towers), union(judged)],
         "ranking": [
             *shared,
-            export_equality("dcn.onnx", difference),
+            export_equality(ranker.file, difference, FITTED_BY[ranker.ranker]),
             against,
             baselines(judged),
             drift_baseline(reference),
@@ -92,7 +96,7 @@ def drift_baseline(reference: Written) -> Check:
     )
 
 
-def export_equality(name: str, difference: float | None) -> Check:
+def export_equality(name: str, difference: float | None, fitted_by: str = "PyTorch") -> Check:
     if difference is None:
         return Check(
             name="export", verdict="inconclusive", detail=f"{name} was not compared", command="streamrec train"
@@ -100,7 +104,7 @@ def export_equality(name: str, difference: float | None) -> Check:
     return Check(
         name="export",
         verdict="pass" if difference <= EXPORT_TOLERANCE else "fail",
-        detail=f"{name} differs from PyTorch by at most {difference:.1e} (allowed {EXPORT_TOLERANCE:g})",
+        detail=f"{name} differs from {fitted_by} by at most {difference:.1e} (allowed {EXPORT_TOLERANCE:g})",
         figures={"max_difference": float(difference)},
         command="streamrec train",
     )

@@ -35,6 +35,7 @@ from training.holdout import TEST_SHARE, time_of_share
 from training.interactions import read_items, read_log
 from training.leakage.run import leakage_checks
 from training.models.dcn_v2 import DcnConfig
+from training.models.trees import TreesConfig
 from training.progress import Progress, silent
 from training.ranking import Rankers, RankingConfig, fit_rankers, moments
 from training.recipe import log_recipe, recipe
@@ -62,14 +63,16 @@ class TrainConfig(BaseModel):
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
     dcn: DcnConfig = DcnConfig()
+    trees: TreesConfig = TreesConfig()
     ladder: LadderConfig = LadderConfig()
     ablation: AblationConfig = AblationConfig()
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """models: kind → MLflow URI. metrics, baselines: plain numbers. warnings: what a reader should know. report: the
-    page for people, in MLflow's words; report_path: the same on this machine, where the run lies here."""
+    """models: kind → MLflow URI. metrics, baselines: plain numbers. warnings: what a reader should know. ranker: which
+    one serves, and why. report: the page for people, in MLflow's words; report_path: the same on this machine, where
+    the run lies here."""
 
     run_id: str
     models: Mapping[Kind, str]
@@ -82,6 +85,7 @@ class TrainResult:
     report: str
     report_path: Path | None = None
     warnings: tuple[str, ...] = field(default=())
+    ranker: str = ""
 
 
 def train(
@@ -142,6 +146,7 @@ def train(
             seed=seed,
             ranking=frame.ranking,
             dcn=config.dcn,
+            trees=config.trees,
             framing=framing,
             progress=progress,
         )
@@ -185,6 +190,7 @@ def train(
                 rankers,
                 judged.study.sides if judged and judged.study else None,
                 dcn=config.dcn,
+                trees=config.trees,
                 seed=seed,
             ),
             *study_checks(judged, quality, rankers.calibration),
@@ -256,6 +262,7 @@ def train(
         report=f"runs:/{run_id}/{REPORT_FOLDER}/{REPORT_NAME}",
         report_path=where / REPORT_NAME if (where := registry.run_folder(run_id, REPORT_FOLDER)) else None,
         warnings=warnings,
+        ranker=f"{rankers.pick.name}, {rankers.pick.why}",
     )
 
 
@@ -317,7 +324,7 @@ def split(kept: Snapshot, until_us: int | None, config: TrainConfig) -> Plan:
 def write_bundles(
     folder: Path, kept: Snapshot, until_us: int, fit: Fitter, rankers: Rankers
 ) -> tuple[dict[Kind, Bundle], float]:
-    """The three bundles as of `until_us`, and how far the exported ranker is from PyTorch."""
+    """The three bundles as of `until_us`, and how far the exported ranker's scores are from the model's."""
     folder.mkdir(parents=True)
     retrieval = fit(until_us, folder / "retrieval")
     items = read_items(kept.folder, until_us)
@@ -332,7 +339,7 @@ def write_bundles(
         "log_end_us": retrieval.manifest.log_end_us,
         "params": dict(rankers.figures),
     }
-    ranking, difference = write_ranking(folder / "ranking", rankers.dcn, rankers.schema, rankers.sample, **sealed)
+    ranking, difference = write_ranking(folder / "ranking", rankers.ranker, rankers.schema, rankers.sample, **sealed)
     fallback = write_fallback(folder / "fallback", rankers.logistic, rankers.schema, log, items.catalogue, **sealed)
     return {"retrieval": retrieval, "ranking": ranking, "fallback": fallback}, difference
 
@@ -355,6 +362,7 @@ def _log(
         source=source,
     )
     run.log_metrics(dict(rankers.figures))
+    run.log_tags({"ranker": rankers.pick.name, "ranker_why": rankers.pick.why})
     run.log_json("warnings.json", {"warnings": list(warnings)})
     if judged is None:
         return

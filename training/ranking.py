@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +33,10 @@ from training.gathered import Gathered
 from training.holdout import read_window, test_set, time_of_share, user_words
 from training.importance import permutation_importance
 from training.interactions import DAY_US, Log, read_items, read_log
-from training.models.dcn_v2 import DcnConfig, DcnV2, RankingRows, fit_dcn, predict
+from training.models.dcn_v2 import DcnConfig, RankingRows, fit_dcn
+from training.models.fitted import Fitted, Pick, of_dcn, of_logistic, of_trees, pick
 from training.models.logistic import Logistic, fit_logistic
+from training.models.trees import TreesConfig, fit_trees
 from training.progress import Progress, silent
 from training.reference import CANDIDATE_ROWS
 from training.worth import worth
@@ -57,7 +60,10 @@ class RankingConfig(BaseModel):
     window_share: float = Field(0.10, gt=0, lt=0.5)
     horizon_d: float | None = Field(None, gt=0)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
-    held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping and calibration")
+    held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping, calibration and the choice")
+    ranker: Literal["best", "linear", "trees", "dcn"] = Field(
+        "best", description="which one serves; best: the simplest within 1 % of the best on the held-out users"
+    )
 
     @property
     def horizon_us(self) -> int:
@@ -69,12 +75,13 @@ class Rankers:
     """sample: float32 [R, F], rows of some of the users that were learned from, to calibrate and check a graph on."""
 
     schema: RowSchema
-    dcn: DcnV2
+    ranker: Fitted  # the one that serves
+    pick: Pick
     logistic: Logistic
     sample: NDArray[np.float32]
     figures: Mapping[str, float]
     warnings: tuple[str, ...]
-    importance: Mapping[str, float]  # column → AUC that the network loses without it; empty: not known
+    importance: Mapping[str, float]  # column → AUC that the ranker loses without it; empty: not known
     candidates: tuple[
         pa.Table, ...
     ]  # some of the rows that were learned from, scored, as features/frame.py shapes them
@@ -85,9 +92,8 @@ class Rankers:
 
     @property
     def reads(self) -> dict[str, bool]:
-        """Column → whether the network reads it: what was constant when it learned is taken out of it."""
-        weighed = [*(self.dcn.scale > 0).tolist(), *self.dcn.tells_apart]
-        return dict(zip(self.schema.names, weighed, strict=True))
+        """Column → whether the ranker reads it: what was constant when it learned is taken out of it."""
+        return dict(zip(self.schema.names, self.ranker.reads.tolist(), strict=True))
 
 
 def collect(
@@ -169,10 +175,12 @@ def fit_rankers(
     seed: int,
     ranking: RankingConfig | None = None,
     dcn: DcnConfig | None = None,
+    trees: TreesConfig | None = None,
     framing: Framing | None = None,
     progress: Progress = silent,
 ) -> Rankers:
-    """DCN-V2 and logistic, from moments before `until_us`. Too little to learn from is a warning, not an error."""
+    """Logistic, boosted trees and DCN-V2 on the same rows, from moments before `until_us`, and which of them serves.
+    Too little to learn from is a warning, not an error."""
     ranking = ranking or RankingConfig()
     framing = framing or Framing()
     schema = row_schema()
@@ -219,21 +227,31 @@ def fit_rankers(
         rows.without(schema, withheld(framing.ranking.features)) for rows in (data, train, held_out)
     )
     costs, shown = framing.ranking.costs, {"progress": progress}
-    network = parallel.together(fit_dcn, schema, train, held_out, seed=seed, config=dcn, costs=costs, shown=shown)
+    wanted = None if ranking.ranker == "best" else ranking.ranker
+    fitted = []
+    if wanted in (None, "linear"):
+        fitted.append(of_logistic(fit_logistic(schema, train, held_out, seed=seed, costs=costs), schema))
+    if wanted in (None, "trees"):
+        boosted = fit_trees(schema, train, held_out, seed=seed, config=trees, costs=costs, progress=progress)
+        fitted.append(of_trees(boosted))
+    if wanted in (None, "dcn"):
+        network = parallel.together(fit_dcn, schema, train, held_out, seed=seed, config=dcn, costs=costs, shown=shown)
+        fitted.append(of_dcn(network))
+    chosen, why = pick(fitted, held_out, wanted)
     figures = {
         "ranker_rows": float(len(data.labels)),
         "ranker_users": float(data.n_users),
         "ranker_positives": float(data.labels.sum()),
+        **why.figures,
     }
     sample = data.take(np.sort(order[:SAMPLED_USERS])).rows
-    importance = permutation_importance(
-        lambda rows: predict(network, rows), held_out if held_out.labels.any() else train, schema, seed=seed
-    )
-    tables = [gathered.table(lambda rows: predict(network, rows)) for gathered in kept]
+    importance = permutation_importance(chosen.predict, held_out if held_out.labels.any() else train, schema, seed=seed)
+    tables = [gathered.table(chosen.predict) for gathered in kept]
     candidates = tuple(table for table in tables if table is not None)
     return Rankers(
         schema,
-        network,
+        chosen,
+        why,
         light,
         sample,
         figures,
@@ -243,13 +261,13 @@ def fit_rankers(
         data.take(np.sort(order[:STUDIED_USERS])),
         frozenset(train.user_ids),
         frozenset(held_out.user_ids),
-        choose(predict(network, held_out.rows, raw=True), held_out.labels, held_out.users, seed=seed),
+        choose(chosen.logits(held_out.rows), held_out.labels, held_out.users, seed=seed),
     )
 
 
 def hold_out_people(data: RankingRows, share: float, seed: int) -> tuple[RankingRows, RankingRows, NDArray[np.int64]]:
     """(held out, learned from, all users in the order of the draw). Who is held out is so at every moment: rows of one
-    person a week earlier would tell of those that the network is stopped and calibrated on."""
+    person a week earlier would tell of those that the rankers are stopped, calibrated and chosen on."""
     names = data.user_ids or tuple(map(str, range(data.n_users)))
     distinct, person = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(distinct))

@@ -14,8 +14,9 @@ from bentos.recommender.catalogue import catalogue_of_ids, open_catalogue
 from bentos.recommender.device import CPU
 from bentos.recommender.models import FallbackModels, Models, RetrievalModels, RowScorer
 from bentos.recommender.onnx_session import open_session
-from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
-from bentos.recommender.rankers.logistic import LogisticRanker
+from bentos.recommender.rankers.dcn import FoldedRanker
+from bentos.recommender.rankers.formats import named, open_ranker
+from bentos.recommender.rankers.logistic import open_logistic
 from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
 from contracts.errors import ArtifactError
@@ -29,7 +30,7 @@ from registry.artifacts import FAST_RANKER, Bundle, Kind, Manifest, open_bundle,
 
 T = TypeVar("T")
 Problems = dict[str, str]
-PARTS = ("sources", "dcn", "logistic")
+PARTS = ("sources", "ranker", "logistic")
 SEEN_AT = "seen_at_us.npy"
 
 __all__ = ["PARTS", "Models", "load_models"]
@@ -45,12 +46,16 @@ def load_models(
     """Load what is there. Never raises for a bundle that is missing, corrupt or does not fit: see `Models.problems`.
 
     parts: without `sources` the catalogue, the vectors that rows read, filters and popularity stay, but nothing can be
-    retrieved here; without `dcn` or `logistic` no such ranker is loaded, and that is no problem.
+    retrieved here; without `ranker` (the ranking bundle's) or `logistic` no such ranker is loaded, and that is no
+    problem.
     """
     problems: Problems = {}
     faiss.omp_set_num_threads(threads)
     retrieval = _attempt("retrieval", problems, lambda: _open(folders, "retrieval"))
-    ranking = _attempt("ranking", problems, lambda: _open(folders, "ranking")) if "dcn" in parts else None
+    # The bundle says whose answers they are also where another process loads it, and tells what is wrong with it.
+    of_ranking = problems if "ranker" in parts else {}
+    ranking = _attempt("ranking", of_ranking, lambda: _open(folders, "ranking"))
+    ranked_by = None if ranking is None else _attempt("ranking", of_ranking, lambda: named(ranking.manifest).ranker)
     fallback = _attempt("fallback", problems, lambda: _open(folders, "fallback"))
 
     catalogue = None
@@ -77,7 +82,7 @@ def load_models(
     ranker, light, provider = None, None, ""
     if models is not None:
         fits = catalogue
-        if ranking is not None:
+        if ranking is not None and ranked_by is not None and "ranker" in parts:
             opened = _attempt("ranking", problems, lambda: _ranker(ranking, fits, problems, threads, providers))
             if opened is not None:
                 ranker, provider = opened
@@ -85,7 +90,7 @@ def load_models(
             light = _attempt("fallback.logistic", problems, lambda: _light(fallback, fits))
 
     clock = _clock([bundle.manifest for bundle in (retrieval, fallback, ranking) if bundle is not None])
-    return Models(catalogue, models, ranker, light, lists, *clock, provider, problems)
+    return Models(catalogue, models, ranker, light, lists, *clock, provider, ranked_by or "dcn", problems)
 
 
 def _attempt(part: str, problems: Problems, load: Callable[[], T]) -> T | None:
@@ -238,13 +243,13 @@ def _ranker(
     of_fast = [problem for problem in wrong if problem.startswith(FAST_RANKER + " ")]
     if len(wrong) > len(of_fast):
         raise ArtifactError(f"ranking bundle {bundle.folder}: " + "; ".join(wrong))
-    _check_schema(bundle, catalogue)
-    if FAST_RANKER in bundle.manifest.files and providers[0] == CPU:
+    schema = _check_schema(bundle, catalogue)
+    what = named(bundle.manifest)
+    if what.ranker == "dcn" and FAST_RANKER in bundle.manifest.files and providers[0] == CPU:
         fast = _attempt("ranking.fast", problems, lambda: _fast_ranker(bundle, of_fast, threads))
         if fast is not None:
             return fast, CPU
-    session = open_session(bundle.path("dcn.onnx"), threads=threads, providers=providers)
-    return OnnxRanker(session), str(session.get_providers()[0])
+    return open_ranker(bundle.path(what.file), what, len(schema.columns), threads, providers)
 
 
 def _fast_ranker(bundle: Bundle, wrong: Sequence[str], threads: int) -> FoldedRanker:
@@ -255,14 +260,7 @@ def _fast_ranker(bundle: Bundle, wrong: Sequence[str], threads: int) -> FoldedRa
 
 def _light(bundle: Bundle, catalogue: Catalogue) -> RowScorer:
     schema = _check_schema(bundle, catalogue)
-    with np.load(bundle.path("logistic.npz"), allow_pickle=False) as file:
-        mean, scale, weights, bias = (
-            np.asarray(file[name], np.float64) for name in ("mean", "scale", "weights", "bias")
-        )
-    width = (len(schema.columns),)
-    if mean.shape != width or scale.shape != width or weights.shape != width:
-        raise ArtifactError(f"{bundle.folder / 'logistic.npz'} has {weights.shape} weights for {width[0]} columns")
-    return LogisticRanker(mean, scale, weights, float(bias.reshape(-1)[0]))
+    return open_logistic(bundle.path("logistic.npz"), len(schema.columns))
 
 
 def _check_schema(bundle: Bundle, catalogue: Catalogue) -> RowSchema:

@@ -87,7 +87,7 @@ def filters(models: Models, rules: RulesDocument) -> list[Filter]:
 
 def scorers(models: Models) -> list[Scorer]:
     """Best first: the next one takes over where one is missing or fails."""
-    return [RowRanker("dcn", models.ranker), RowRanker("logistic", models.light), RetrievalOrder()]
+    return [RowRanker(models.ranked_by, models.ranker), RowRanker("logistic", models.light), RetrievalOrder()]
 
 
 def rerankers(models: Models, rules: RulesDocument) -> list[Reranker]:

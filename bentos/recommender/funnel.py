@@ -200,7 +200,7 @@ class Funnel:
         if self._remote_fallback is not None and not math.isinf(until):
             first_until -= LIGHT_SHARE * max(until - time.perf_counter(), 0.0)
         calls = (
-            ("dcn", None if self._remote_ranking is None else self._remote_ranking.score),
+            (self.models.ranked_by, None if self._remote_ranking is None else self._remote_ranking.score),
             ("logistic", None if self._remote_fallback is None else self._remote_fallback.light),
         )
         for name, call in calls:
@@ -212,7 +212,7 @@ class Funnel:
                 continue
             began = time.perf_counter()
             try:
-                given[name] = await call(rows, first_until if name == "dcn" else until)
+                given[name] = await call(rows, until if name == "logistic" else first_until)
             except Exception as error:
                 given[name] = f"runner: {error!r}"
             trace.add(f"runner.{name}", began, time.perf_counter())

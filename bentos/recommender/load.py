@@ -11,7 +11,7 @@ from bentos.recommender.admission import Admission, AdmissionPolicy, Computed
 from bentos.recommender.compute import Compute
 from bentos.recommender.types import Slate, User
 from contracts.errors import Overloaded
-from contracts.serving import Aim
+from contracts.serving import RANKERS, Aim
 
 TICK_S = 0.01
 # Stages that do not run on the compute thread, or inside another one.
@@ -73,14 +73,14 @@ class Load:
             self.admission.done(_computed(aim))
 
     def thin(self, user: User) -> str:
-        """Why this user is not worth the deep ranker now; empty: worth it."""
+        """Why this user is not worth the bundle's ranker now; empty: worth it."""
         if not self.admission.overloaded:
             return ""
         there = sum(feature.source == "store" for feature in user.used)
         quality = there / len(user.used) if user.used else 1.0
         if not self.admission.thin(quality):
             return ""
-        return f"dcn: not asked under load, as {len(user.used) - there} of {len(user.used)} features are defaults"
+        return f"ranker: not asked under load, as {len(user.used) - there} of {len(user.used)} features are defaults"
 
     def learn(self, slate: Slate) -> None:
         """What this answer took of the compute thread's CPU.
@@ -88,9 +88,9 @@ class Load:
         Not by the clock: that has in it what the loop and other processes took of the core meanwhile. Under an overload
         of cheap answers it is a multiple, and would say that the overload goes on when it is over.
         """
-        if slate.ranked_by in ("dcn", "logistic", "retrieval"):
+        if slate.ranked_by in (*RANKERS, "logistic", "retrieval"):
             seconds = on_compute_ms(slate.stages_ms) / 1e3 / self._compute.stretch
-            self.admission.learn("full" if slate.ranked_by == "dcn" else "simple_ranking", seconds)
+            self.admission.learn("full" if slate.ranked_by in RANKERS else "simple_ranking", seconds)
 
 
 def on_compute_ms(stages_ms: Mapping[str, float]) -> float:

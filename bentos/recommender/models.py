@@ -12,6 +12,7 @@ from bentos.recommender.ann import NearestItems
 from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
 from contracts.ids import IdIndex
+from contracts.serving import Ranker
 from features.item_item import ItemItem
 from features.two_tower_inputs import AttributeVocab
 
@@ -23,7 +24,11 @@ class Session(Protocol):
 
 
 class RowScorer(Protocol):
-    """A ranker over rows float32 [R, F]; gives float32 [R], probabilities."""
+    """The one contract of all rankers: rows float32 [R, F] → probabilities float32 [R].
+
+    A row's score has the same bits alone and beside any other rows, of whichever users. Rows of another width raise; a
+    row with a NaN has no finite score, or the call raises: the next scorer of the chain takes over.
+    """
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
@@ -77,6 +82,7 @@ class Models:
     clock: Literal["wall", "log_end"] = "wall"
     log_end_us: int = 0
     provider: str = ""  # ONNX execution provider of the ranker
+    ranked_by: Ranker = "dcn"  # what the ranking bundle holds, also where another process loads it
     problems: dict[str, str] = field(default_factory=dict)
 
     @property

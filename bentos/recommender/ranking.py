@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bentos.recommender.breaker import Breaker
 from bentos.recommender.rankers.base import Rows, Scorer
 from bentos.recommender.types import Candidates
-from contracts.serving import Aim, RankedBy
+from contracts.serving import RANKERS, Aim, RankedBy
 
 # What a scorer elsewhere said: its scores, or why it gave none.
 Given = Mapping[str, NDArray[np.float32] | str]
@@ -17,9 +17,9 @@ NO_BREAKERS: Mapping[str, Breaker] = {}
 # Scorers that a request which starts lower does not ask.
 NOT_ASKED: Mapping[Aim, frozenset[RankedBy]] = {
     "full": frozenset(),
-    "simple_ranking": frozenset({"dcn"}),
-    "retrieval": frozenset({"dcn", "logistic"}),
-    "lists": frozenset({"dcn", "logistic"}),
+    "simple_ranking": frozenset(RANKERS),
+    "retrieval": frozenset({*RANKERS, "logistic"}),
+    "lists": frozenset({*RANKERS, "logistic"}),
 }
 
 

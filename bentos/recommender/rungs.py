@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from bentos.recommender.health import Change, Component
 from bentos.recommender.types import Slate
-from contracts.serving import DEGRADATIONS, Aim, Cause
+from contracts.serving import DEGRADATIONS, RANKERS, Aim, Cause
 
 HOLD = 2
 REMEMBERED = 20
@@ -95,6 +95,6 @@ def _cause(last: Answered | None) -> Cause:
         return "deadline"
     if "online_store" in last.stale or "online store:" in notes:
         return "online_store"
-    if "dcn:" in notes:
+    if any(f"{ranker}:" in notes for ranker in RANKERS):
         return "ranking"
     return "stale_values" if last.stale and "no computed slate" not in notes else "fault"

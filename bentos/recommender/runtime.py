@@ -420,8 +420,9 @@ class Runtime:
         found = {**self._reads.breakers, "events": self._events_breaker}
         if self._remotes:
             return found | {runner.name.lower(): runner.breaker for runner in self._remotes.all}
-        rankers = self.funnel.stages.breakers
-        return found | {"ranking": rankers["dcn"], "fallback": rankers["logistic"]}
+        ranking, fallback, *_ = self.funnel.stages.scorers
+        of = self.funnel.stages.breakers
+        return found | {"ranking": of[ranking.name], "fallback": of[fallback.name]}
 
     def _remote(self, part: str) -> RemoteRetrieval | RemoteScorer | None:
         return getattr(self._remotes, part) if self._remotes else None

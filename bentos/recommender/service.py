@@ -144,11 +144,11 @@ class Retrieval:
 
 @bentoml.service(name="Ranking", **RUNNER)
 class Ranking:
-    """DCN-V2 over rows float32 [R, F]. Concurrent requests are ranked in one batch."""
+    """The bundle's ranker over rows float32 [R, F]. Concurrent requests are ranked in one batch."""
 
     def __init__(self, models: Models | None = None) -> None:
         _end_with_arbiter()
-        self.loaded = _Loaded(models, ("dcn",))
+        self.loaded = _Loaded(models, ("ranker",))
         self.batches, self.rows, self.largest, self.failed = 0, 0, 0, 0
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)

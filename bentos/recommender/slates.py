@@ -106,5 +106,5 @@ def rung(ranked_by: RankedBy, stale: Sequence[str]) -> Degradation:
             return ranked_by
         case "logistic" | "retrieval":
             return "simple_ranking"
-        case "dcn":
+        case "dcn" | "trees" | "linear":
             return "stale_features" if stale else "full"

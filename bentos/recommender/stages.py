@@ -60,7 +60,8 @@ class Stages:
         `columns_us`. On any thread."""
         other = Stages(models, self.rules, self.config)
         other.items = self.items.over(models.catalogue, models.now_us(), columns, columns_us)
-        other.breakers = self.breakers
+        # The ranker has another name where its bundle could not be read before.
+        other.breakers |= {name: breaker for name, breaker in self.breakers.items() if name in other.breakers}
         return other
 
     def under(self, rules: RulesDocument) -> "Stages":

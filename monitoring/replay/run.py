@@ -20,7 +20,6 @@ from features.online.base import UserState
 from monitoring.replay.record import user_state
 
 T = TypeVar("T")
-CHAIN = ("dcn", "logistic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +144,11 @@ def _concluded(
     flight.stale = user.stale or tuple(name for name in record.stale if name == "online_store")
     flight.add(brought)
     candidates = stages.union(flight, user)
-    given: Given = dict.fromkeys(CHAIN[: _place(record.ranked_by)], "not asked, as then")
-    rows = stages.rows(query, user, candidates) if record.ranked_by in CHAIN else None
+    chain: list[str] = [scorer.name for scorer in stages.scorers if scorer.name != "retrieval"]
+    asked = record.ranked_by in chain
+    before = chain[: chain.index(record.ranked_by)] if asked else chain
+    given: Given = dict.fromkeys(before, "not asked, as then")
+    rows = stages.rows(query, user, candidates) if asked else None
     slate, _ = stages.conclude(flight, user, candidates, rows, given)
     if slate.ranked is None or slate.debug is None:
         raise LookupError("the funnel gave no ranked candidates")
@@ -167,7 +169,3 @@ def _concluded(
 
 def _ids(item_ids: Sequence[str], result: SourceResult | str) -> list[str]:
     return [] if isinstance(result, str) else list(ids_of(item_ids, result.items))
-
-
-def _place(ranked_by: str) -> int:
-    return CHAIN.index(ranked_by) if ranked_by in CHAIN else len(CHAIN)

@@ -16,8 +16,9 @@ from bentos.recommender.funnel import Funnel
 from bentos.recommender.models import Models
 from bentos.recommender.onnx_session import open_session
 from bentos.recommender.rankers.base import Scorer
-from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
+from bentos.recommender.rankers.dcn import FoldedRanker
 from bentos.recommender.rankers.logistic import LogisticRanker
+from bentos.recommender.rankers.onnx_graph import OnnxRanker
 from bentos.recommender.rankers.rows import RowRanker
 from bentos.recommender.ranking import rank
 from bentos.recommender.types import Candidates, Query

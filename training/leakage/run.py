@@ -11,6 +11,7 @@ from training.leakage.overlap import Sides, no_overlap
 from training.leakage.shuffled import rankers_again, shuffled_labels
 from training.leakage.single_feature import no_feature_too_good
 from training.models.dcn_v2 import DcnConfig
+from training.models.trees import TreesConfig
 from training.ranking import Rankers
 
 
@@ -23,6 +24,7 @@ def leakage_checks(
     found: Sides | None,
     *,
     dcn: DcnConfig,
+    trees: TreesConfig,
     seed: int,
 ) -> list[Check]:
     """Seconds, whatever the size: each looks at a bounded number of rows. found: None without a test window."""
@@ -32,5 +34,7 @@ def leakage_checks(
         no_duplicates(across),
         no_overlap(rankers.learned_users, rankers.held_out_users, found),
         no_feature_too_good(rankers.studied, rankers.schema, seed=seed),
-        shuffled_labels(rankers.studied, rankers_again(rankers.schema, dcn, seed), seed=seed),
+        shuffled_labels(
+            rankers.studied, rankers_again(rankers.schema, rankers.ranker.name, dcn, trees, seed), seed=seed
+        ),
     ]

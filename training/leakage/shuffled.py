@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.evidence import Check, Verdict
+from contracts.serving import Ranker
 from features.ranking import RowSchema
 from training.evaluation.metrics import auc, auc_se
 from training.models.dcn_v2 import DcnConfig, RankingRows, fit_dcn, predict
 from training.models.logistic import fit_logistic
+from training.models.trees import TreesConfig, fit_trees
 
 HELD_OUT = 0.4
 LEAST_POSITIVES = 30
@@ -26,15 +28,20 @@ BAND = 0.05  # an interval that ends above this much over chance has not shown t
 Procedure = Callable[[RankingRows, RankingRows], NDArray[np.floating]]  # type: ignore[type-arg]
 
 
-def rankers_again(schema: RowSchema, config: DcnConfig, seed: int) -> dict[str, Procedure]:
-    """Both rankers as the training fits them, the network with a few steps only."""
-    short = replace(config, epochs=1, min_steps=min(config.min_steps, 40))
-    return {
-        "dcn": lambda learn, judge: predict(fit_dcn(schema, learn, learn, seed=seed, config=short), judge.rows),
+def rankers_again(
+    schema: RowSchema, ranker: Ranker, dcn: DcnConfig, trees: TreesConfig, seed: int
+) -> dict[str, Procedure]:
+    """The ranker that serves and the light one as the training fits them, but with a few steps or trees only."""
+    steps = replace(dcn, epochs=1, min_steps=min(dcn.min_steps, 40))
+    few = replace(trees, rounds=min(trees.rounds, 40))
+    procedures: dict[str, Procedure] = {
+        "dcn": lambda learn, judge: predict(fit_dcn(schema, learn, learn, seed=seed, config=steps), judge.rows),
+        "trees": lambda learn, judge: fit_trees(schema, learn, learn, seed=seed, config=few).predict(judge.rows),
         "logistic": lambda learn, judge: fit_logistic(schema, learn, learn, seed=seed, max_rows=30_000).predict(
             judge.rows
         ),
     }
+    return {name: fit for name, fit in procedures.items() if name in (ranker, "logistic")}
 
 
 def shuffled_labels(rows: RankingRows, procedures: Mapping[str, Procedure], *, seed: int) -> Check:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bentos.recommender.models import RowScorer
 from bentos.recommender.onnx_session import open_session
-from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker, user_starts
+from bentos.recommender.rankers.dcn import FoldedRanker, user_starts
+from bentos.recommender.rankers.onnx_graph import OnnxRanker
 from contracts.errors import ArtifactError
 from registry.artifacts import FAST_RANKER
 from training.models.dcn_folded import fold, foldable, folded_graph

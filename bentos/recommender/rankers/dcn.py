@@ -1,7 +1,5 @@
-"""The DCN-V2 ranker (Wang et al. 2021), as an ONNX graph from rows to calibrated probabilities.
-
-Two graphs of one model: `OnnxRanker` runs the plain one, layer by layer; `FoldedRanker` the one in which what is linear
-in a row is folded, and what is the user's is computed once for all rows of that user (docs/adr/0015).
+"""The fast graph of DCN-V2 (Wang et al. 2021): what is linear in a row is folded, and what is the user's is computed
+once for all rows of that user (docs/adr/0015). `onnx_graph.py` runs the plain one, layer by layer.
 """
 
 from collections.abc import Iterator
@@ -17,19 +15,9 @@ CALL_ROWS = 256  # what one call works on stays in the second-level cache
 FEW = 8  # rows a user below which users are not worth a call each
 
 
-class OnnxRanker:
-    """float32 rows [R, F] → float32 [R]. Rows of several requests may stand in one call."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = self._session.run(None, {"rows": rows})[0]
-        return scores.reshape(-1)
-
-
 class FoldedRanker:
-    """The same contract. A row's score has the same bits alone and beside whatever others, whoever their users are."""
+    """float32 rows [R, F] → float32 [R]. A row's score has the same bits alone and beside whatever others, whoever
+    their users are."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

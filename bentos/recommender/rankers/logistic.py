@@ -1,7 +1,11 @@
-"""The light ranker: one dot product a row, for when the deep one is not there."""
+"""Logistic regression: the light ranker, and the bundle's where nothing more complex is better."""
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from contracts.errors import ArtifactError
 
 
 class LogisticRanker:
@@ -15,5 +19,26 @@ class LogisticRanker:
         self._bias = np.float32(bias - float(mean @ folded))
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits = np.clip(rows @ self._weights + self._bias, -60.0, 60.0)
+        if rows.shape[1:] != self._weights.shape:
+            raise ValueError(f"rows of {rows.shape[1:]} for {len(self._weights)} weights")
+        # A product by BLAS adds a row up differently beside other rows.
+        sums = np.add.reduce(rows * self._weights, axis=1)
+        logits = np.clip(sums + self._bias, -60.0, 60.0)
         return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
+
+
+def open_logistic(path: Path, width: int, _threads: int = 1) -> LogisticRanker:
+    """
+    Raises:
+        ArtifactError: the file is not one of four plain arrays for rows of `width`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, scale, weights, bias = (
+                np.asarray(file[name], np.float64) for name in ("mean", "scale", "weights", "bias")
+            )
+    except Exception as error:  # a bad file raises whatever its readers raise
+        raise ArtifactError(f"{path} is not a logistic regression: {error}") from error
+    if not mean.shape == scale.shape == weights.shape == (width,) or bias.size != 1:
+        raise ArtifactError(f"{path} has {weights.shape} weights for {width} columns")
+    return LogisticRanker(mean, scale, weights, float(bias.reshape(-1)[0]))

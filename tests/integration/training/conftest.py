@@ -14,6 +14,7 @@ from training.models.dcn_v2 import DcnConfig
 from training.models.lightgcn import LightGCNConfig
 from training.models.two_tower import TwoTowerConfig
 from training.pipeline import TrainConfig, TrainResult, train
+from training.ranking import RankingConfig
 from training.retrieval import RetrievalConfig
 
 
@@ -31,6 +32,7 @@ def quick() -> TrainConfig:
             two_tower=TwoTowerConfig(min_steps=5, max_steps=5, batch=64, hidden=16),
             graph=LightGCNConfig(min_steps=5, max_steps=5, batch=64, dimensions=8),
         ),
+        ranking=RankingConfig(ranker="dcn"),
         dcn=DcnConfig(cross_layers=1, hidden=(16,), epochs=3, min_steps=3),
     )
 

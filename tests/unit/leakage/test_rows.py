@@ -1,11 +1,14 @@
 """Planted leaks in the ranker's rows: a column that knows the answer, a fit that saw what it is judged on."""
 
 import numpy as np
+import pytest
 
+from contracts.serving import Ranker
 from tests.unit.leakage.leaky_rows import FREE, SCHEMA, honest_rows
 from training.leakage.shuffled import rankers_again, shuffled_labels
 from training.leakage.single_feature import no_feature_too_good
 from training.models.dcn_v2 import DcnConfig, RankingRows
+from training.models.trees import TreesConfig
 from training.ranking import hold_out_people
 
 QUICK = DcnConfig(cross_layers=1, hidden=(8,), epochs=1, min_steps=5)
@@ -40,8 +43,11 @@ def test_too_few_positives_leave_it_open() -> None:
     assert shuffled_labels(rows, {}, seed=0).verdict == "inconclusive"
 
 
-def test_both_rankers_fall_to_chance_on_shuffled_labels() -> None:
-    check = shuffled_labels(honest_rows(users=400), rankers_again(SCHEMA, QUICK, 0), seed=0)
+@pytest.mark.parametrize("ranker", ["dcn", "trees"])
+def test_both_rankers_fall_to_chance_on_shuffled_labels(ranker: Ranker) -> None:
+    again = rankers_again(SCHEMA, ranker, QUICK, TreesConfig(), 0)
+    assert sorted(again) == sorted([ranker, "logistic"])
+    check = shuffled_labels(honest_rows(users=600), again, seed=0)
     assert check.verdict == "pass", check.detail
     assert all(abs(value - 0.5) < 0.05 for value in check.figures.values())
 

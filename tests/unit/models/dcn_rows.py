@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from benchmarks.reference_ranker import RankerShape, reference_dcn
 from bentos.recommender.onnx_session import open_session
-from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
+from bentos.recommender.rankers.dcn import FoldedRanker
+from bentos.recommender.rankers.onnx_graph import OnnxRanker
 from features.ranking import FIRST_CATEGORY, FIRST_USER, row_schema
 from training.models.dcn_weights import DcnWeights
 

@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from benchmarks.reference_world import write_world
 from bentos.recommender.assemble import load_models
+from bentos.recommender.compose import scorers
 from bentos.recommender.funnel import Funnel
-from bentos.recommender.rankers.dcn import FoldedRanker, OnnxRanker
+from bentos.recommender.rankers.dcn import FoldedRanker
+from bentos.recommender.rankers.lightgbm_text import Tree
+from bentos.recommender.rankers.onnx_graph import OnnxRanker
 from bentos.recommender.rules import default_rules
 from contracts.rules import RulesDocument
 from features.online.base import UserState
+from features.ranking import WIDTH, row_schema
 from registry.artifacts import FAST_RANKER, KINDS, Kind, open_bundle, seal, verify
+from training.models.trees import Trees, trees_graph
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +124,62 @@ def test_a_bundle_from_before_the_fast_graph_serves_the_plain_one(folders: Mappi
     assert models.problems == {}
     assert isinstance(models.ranker, OnnxRanker)
     assert slate.degradation == "full"
+
+
+def resealed(folder: Path, **params: object) -> None:
+    """The ranking bundle again, whose manifest says something else of it."""
+    manifest = open_bundle(folder, "ranking").manifest
+    kept = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "params")}
+    seal(folder, **kept, params=params)
+
+
+@pytest.fixture
+def with_trees(folders: Mapping[Kind, Path]) -> Mapping[Kind, Path]:
+    """The same world, ranked by trees: two leaves, by the retrieval score."""
+    for file in ("dcn.onnx", FAST_RANKER):
+        (folders["ranking"] / file).unlink()
+    columns = row_schema().names
+    at, left, right = np.array([columns.index("retrieval")]), np.array([-1]), np.array([-2])
+    tree = Tree(at, np.array([0.5]), left, right, np.array([-2.0, -1.0]))
+    onnx.save(trees_graph(Trees((tree,), np.ones(len(columns), bool))), str(folders["ranking"] / "trees.onnx"))
+    resealed(folders["ranking"], ranker="trees", format="onnx")
+    return folders
+
+
+def test_a_bundle_of_trees_serves_and_says_so(with_trees: Mapping[Kind, Path], ask: Any) -> None:
+    models, slate = run(with_trees, ask)
+    assert models.problems == {}
+    assert [scorer.name for scorer in scorers(models)] == ["trees", "logistic", "retrieval"]
+    assert (slate.degradation, slate.ranked_by) == ("full", "trees")
+    assert models.ranker is not None
+    assert np.allclose(models.ranker.score(np.zeros((1, WIDTH), np.float32)), 1 / (1 + np.exp(2)))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_trees_run_on_the_cpu_whatever_the_device(with_trees: Mapping[Kind, Path]) -> None:
+    models = load_models(with_trees, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+    assert models.ranker is not None
+    assert models.provider == "CPUExecutionProvider"
+
+
+def test_an_entry_knows_whose_answers_a_runner_gives(with_trees: Mapping[Kind, Path]) -> None:
+    models = load_models(with_trees, parts=())
+    assert (models.problems, models.ranker, models.ranked_by) == ({}, None, "trees")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"format": "joblib"}, {"format": ["onnx"]}, {"ranker": "oracle"}, {"ranker": "../dcn"}, {"format": "torch"}],
+)
+def test_a_ranker_in_a_format_that_nobody_reads_is_a_problem_with_a_name(
+    params: dict[str, object], folders: Mapping[Kind, Path], ask: Any
+) -> None:
+    (folders["ranking"] / FAST_RANKER).unlink()
+    resealed(folders["ranking"], **params)
+    models, slate = run(folders, ask)
+    assert list(models.problems) == ["ranking"]
+    assert any(word in models.problems["ranking"] for word in ("this code reads", "this code knows", "lacks dcn.pt2"))
+    assert (slate.degradation, slate.ranked_by) == ("simple_ranking", "logistic")
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
