@@ -28,9 +28,9 @@ class AblationConfig(BaseModel):
 class Ablated:
     """The funnel without one part. value: its NDCG@10; change, recall_change: without minus with, paired over users.
 
-    recall_change: of recall@500; unknown where the candidates stay the same. cost_us: what a request is spared, by the
-    clock, the middle one; NaN where the part has no time of its own. columns: of a group. shown: what the first ten are
-    like without it. why: what a reader must know of this line.
+    recall_change: of recall@500; unknown where the candidates stay the same. cost_us: CPU time that a request is
+    spared, the middle one; NaN where the part has no time of its own. columns: of a group. shown: what the first ten
+    are like without it. why: what a reader must know of this line.
     """
 
     kind: Kind
@@ -66,13 +66,14 @@ class Ablated:
 @dataclass(frozen=True, slots=True)
 class Ablations:
     """parts: sources, groups of columns, rules. whole: NDCG@10 of the funnel as served, of the same users; recall: its
-    recall@500. stages_us: what each stage of a whole request takes."""
+    recall@500. request_us: CPU time of a whole request, the middle one; rows_us: of it, for all columns."""
 
     parts: tuple[Ablated, ...]
     whole: Estimate
     recall: Estimate
     shown: Mapping[str, float]
-    stages_us: Mapping[str, float]
+    request_us: float
+    rows_us: float
     seconds: float
 
     def of(self, kind: Kind) -> list[Ablated]:
@@ -107,7 +108,8 @@ class Ablations:
             "ndcg@10_se": _number(self.whole.se),
             "recall@500": _number(self.recall.value),
             "shown": dict(self.shown),
-            "stages_us": dict(self.stages_us),
+            "request_us": _number(self.request_us),
+            "rows_us": _number(self.rows_us),
             "seconds": round(self.seconds, 2),
             "parts": self.table(),
         }

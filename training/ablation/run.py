@@ -52,7 +52,8 @@ class _Asked:
 
 @dataclass(slots=True)
 class _Answers:
-    """Of one variant. slates, unions: catalogue rows, a list a user; us: what the variant took."""
+    """Of one variant. slates, unions: catalogue rows, a list a user; us: CPU time of a request, or what of it the part
+    takes."""
 
     slates: list[NDArray[np.int64]] = field(default_factory=list)
     unions: list[NDArray[np.int64]] = field(default_factory=list)
@@ -89,6 +90,7 @@ def ablate(
     rerankers = {name: compose.rerankers(funnel.models, document) for name, document in rules.items()}
     as_served = compose.rerankers(funnel.models, funnel.rules)
     kept: list[_Asked] = []
+    rows_us: list[float] = []
     for number, position in enumerate(chosen.tolist()):
         row = int(test.users[position])
         user_id = user_ids[row]
@@ -96,9 +98,16 @@ def ablate(
         flight = InFlight(query, state=states.get(user_id) or UserState(user_id))
         asked = _whole(funnel, flight, whole)
         kept.append(asked)
+        blocked = funnel.stages.retrieval.blocked(query, asked.user)
         for name in sources:
             _without_source(funnel, asked, name, by_source[name])
+            began = time.thread_time()
+            funnel.stages.retrieval.retrieve((name,), query, asked.user, blocked=blocked)
+            by_source[name].us.append(_us(began))
         if asked.ranked is not None:
+            began = time.thread_time()
+            funnel.stages.rows(query, asked.user, asked.candidates)
+            rows_us.append(_us(began))
             served_us = _rerank(funnel, asked, as_served, None)
             for name in rules:
                 by_rule[name].us.append(served_us - _rerank(funnel, asked, rerankers[name], by_rule[name]))
@@ -108,17 +117,24 @@ def ablate(
         progress("ablation of sources and rules", number + 1, len(chosen))
     by_group, why = _groups(funnel, kept, whole, random, progress)
     judge = _Judge(funnel, wanted, whole, now_us)
-    spans = _stages_us(kept)
     columns = feature_groups(row_schema())
     parts = [
-        *(judge.part("source", name, by_source[name], spans.get(f"source.{name}", np.nan)) for name in sources),
+        *(judge.part("source", name, found, _middle(found.us)) for name, found in by_source.items()),
         *(
             replace(judge.part("features", name, by_group[name], np.nan), columns=len(columns[name]), why=why[name])
             for name in columns
         ),
         *(judge.part("rule", name, found, _middle(found.us)) for name, found in by_rule.items()),
     ]
-    return Ablations(tuple(parts), judge.whole, judge.recall, judge.shown(whole), spans, time.perf_counter() - started)
+    return Ablations(
+        tuple(parts),
+        judge.whole,
+        judge.recall,
+        judge.shown(whole),
+        _middle(whole.us),
+        _middle(rows_us),
+        time.perf_counter() - started,
+    )
 
 
 def rules_off(rules: RulesDocument) -> dict[str, RulesDocument]:
@@ -134,10 +150,12 @@ def rules_off(rules: RulesDocument) -> dict[str, RulesDocument]:
 
 def _whole(funnel: Funnel, flight: InFlight, answers: _Answers) -> _Asked:
     state = flight.state or UserState(flight.query.user_id)
+    began = time.thread_time()
     user = funnel.stages.gather(flight, state)
     candidates = funnel.stages.union(flight, user)
     asked = _Asked(flight, user, state, candidates, None)
     asked.ranked = _answer(funnel, flight, asked, candidates, answers)
+    answers.us.append(_us(began))
     return asked
 
 
@@ -167,12 +185,12 @@ def _without_source(funnel: Funnel, asked: _Asked, name: str, answers: _Answers)
 
 
 def _rerank(funnel: Funnel, asked: _Asked, rerankers: Sequence[Reranker], answers: _Answers | None) -> float:
-    """What it took, µs."""
+    """CPU time, µs."""
     assert asked.ranked is not None  # noqa: S101
     flight = InFlight(asked.flight.query, state=asked.state)
-    began = time.perf_counter()
+    began = time.thread_time()
     shown, _ = funnel.stages.rerank(flight, asked.ranked, rerankers)
-    took = (time.perf_counter() - began) * 1e6
+    took = _us(began)
     if answers is not None:
         answers.slates.append(shown.items.astype(np.int64))
     return took
@@ -214,11 +232,9 @@ def _groups(
     return answers, why
 
 
-def _stages_us(kept: Sequence[_Asked]) -> dict[str, float]:
-    """Each stage of a whole request, the middle one, µs."""
-    taken = [asked.flight.trace.stages_ms for asked in kept]
-    names = dict.fromkeys(name for spans in taken for name in spans)
-    return {name: _middle([spans[name] * 1e3 for spans in taken if name in spans]) for name in names}
+def _us(began: float) -> float:
+    """CPU time of this thread since `began`: on a busy machine the clock tells of others."""
+    return (time.thread_time() - began) * 1e6
 
 
 def _middle(values: Sequence[float]) -> float:

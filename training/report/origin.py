@@ -25,7 +25,7 @@ def head(facts: Facts, judged: Evaluation | None) -> list[Markup]:
         windows.append(("test window", f"{window}: {judged.n_users:,} users, {judged.n_targets:,} targets"))
     return [
         html.heading(f"Training of {facts.data_name}", 1),
-        html.paragraph(html.verdict(facts.readiness), " ", _in_short(judged)),
+        html.paragraph(html.verdict(facts.readiness), ": ", _in_short(judged)),
         html.facts(windows),
         *([html.heading("Warnings", 3), *map(html.paragraph, facts.warnings)] if facts.warnings else []),
     ]

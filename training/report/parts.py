@@ -45,9 +45,8 @@ def ablations(facts: Facts, judged: Evaluation) -> list[Markup]:
         html.heading("Groups of columns", 3),
         html.paragraph(
             "Their values come from candidates of somebody else, the columns of a group together; the ranker is not "
-            "learned anew, which might make up for some. All columns of a request are made in one go, in "
-            f"{number(found.stages_us.get('rows'), 0)} µs; ranking by all of them takes "
-            f"{number(found.stages_us.get('rank'), 0)} µs."
+            "learned anew, which might make up for some. All columns are made in one go, in "
+            f"{number(found.rows_us, 0)} of the {number(found.request_us, 0)} µs of CPU that a request takes."
         ),
         html.table(
             ("without", "columns", "ndcg@10", "change", "verdict", ""),

@@ -2,7 +2,6 @@
 
 from markupsafe import Markup
 
-from contracts.evidence import Verdict
 from registry import page as html
 from training.assess import Evaluation
 from training.evaluation.fairness import Impact
@@ -61,7 +60,7 @@ def fairness(facts: Facts, judged: Evaluation) -> list[Markup]:
             i.what,
             html.bar(i.ratio, 1.0),
             f"{i.ratio:.2f} [{i.low:.2f}, {i.high:.2f}]",
-            html.verdict(_against(i, limit)),
+            _against(i, limit),
             f"{i.least} over {i.greatest}",
         )
         for i in known
@@ -75,8 +74,10 @@ def fairness(facts: Facts, judged: Evaluation) -> list[Markup]:
     ]
 
 
-def _against(impact: Impact, limit: float) -> Verdict:
-    return "fail" if impact.high < limit else "pass" if impact.low >= limit else "inconclusive"
+def _against(impact: Impact, limit: float) -> Markup:
+    if impact.high < limit:
+        return html.toned("surely below", "bad")
+    return html.toned("surely above", "good") if impact.low >= limit else html.toned("open", "open")
 
 
 def cold_start(facts: Facts, judged: Evaluation) -> list[Markup]:

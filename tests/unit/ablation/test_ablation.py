@@ -201,6 +201,6 @@ def part(kind: Any, change: float, se: float, recall: float = math.nan) -> Ablat
 def test_a_verdict_is_beyond_the_chance_of_the_whole_table(change: float, se: float, recall: float, verdict: str):
     looked_at = part("source", change, se, recall)
     others = tuple(part("features", 0.0, 0.005) for _ in range(19))
-    table = Ablations((looked_at, *others), Estimate(0.1, 0.01, 9), Estimate(0.5, 0.01, 9), {}, {}, 0.0)
+    table = Ablations((looked_at, *others), Estimate(0.1, 0.01, 9), Estimate(0.5, 0.01, 9), {}, 1.0, 1.0, 0.0)
     assert table.verdict(looked_at) == verdict
     assert table.verdict(part("rule", change, se)) is None
