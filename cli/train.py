@@ -66,7 +66,7 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train the four retrieval models and both rankers, evaluate them against baselines, and register them in MLflow.
+    """Train the retrieval models and the rankers, evaluate them against baselines, and register them in MLflow.
 
     The exact rows are kept as a snapshot under STREAMREC_HOME: the same command works after the folder is gone.
     Several processes share the fits where torchrun starts them: `torchrun --nproc-per-node 2 -m cli train --data DIR`.

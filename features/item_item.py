@@ -49,21 +49,32 @@ def agreement(
     met_at_us: NDArray[np.int64],
     now_us: int,
     half_lives_d: Sequence[float | None],
+    of: NDArray[np.int32] | None = None,
 ) -> NDArray[np.float32]:
     """float32 [H, N]: for each half-life (in days; None: nothing fades) the sum over the history of faded weight times
-    item-item weight. met: int32 [M] item rows below N; met_at_us: int64 [M], moments in microseconds.
+    item-item weight. met: int32 [M] item rows below N; met_at_us: int64 [M], moments in microseconds. of: int32 [K],
+    distinct items to ask about, of any number: float32 [H, K], for a fraction of the time; what came after the weights
+    agrees with nothing.
     """
     n = weights.n_items
-    out = np.zeros((len(half_lives_d), n), np.float32)
+    out = np.zeros((len(half_lives_d), n if of is None else len(of)), np.float32)
     if not len(met):
         return out
     starts, ends = weights.indptr.take(met), weights.indptr.take(met + 1)
     counts = ends - starts
     owner = np.repeat(np.arange(len(met)), counts)
     at = np.arange(len(owner)) + (starts - np.cumsum(counts) + counts).take(owner)
-    items, weight = weights.items.take(at), weights.weights.take(at)
+    items = weights.items.take(at)
+    if of is not None:
+        place = np.full(n, -1, np.int32)
+        known = of < n
+        place[of[known]] = np.flatnonzero(known)
+        items = place.take(items)
+        asked = np.flatnonzero(items >= 0)
+        items, at, owner = items.take(asked), at.take(asked), owner.take(asked)
+    weight = weights.weights.take(at)
     age_d = np.maximum(now_us - met_at_us, 0) / DAY_US
     for row, half_life_d in enumerate(half_lives_d):
         faded = weight if half_life_d is None else weight * np.exp2(-age_d / half_life_d).astype(np.float32).take(owner)
-        out[row] = np.bincount(items, faded, minlength=n)
+        out[row] = np.bincount(items, faded, minlength=out.shape[1])
     return out

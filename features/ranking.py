@@ -382,9 +382,7 @@ def _agreements(
     met, met_at_us = latest(met, met_at_us, item_item.n_items)
     if not len(met):
         return NO_FACTS
-    scores = agreement(item_item, met, met_at_us, now_us, tuple(AGREEMENTS_D.values()))
-    known = items < item_item.n_items  # items that came after the models agree with nothing
-    own = np.where(known, scores.take(np.where(known, items, 0), axis=1), np.float32(0))
+    own = agreement(item_item, met, met_at_us, now_us, tuple(AGREEMENTS_D.values()), of=items)
     k = len(items)
     places = np.empty(k, np.int64)
     for number, score in enumerate(own):

@@ -56,8 +56,8 @@ class RankingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    moments: int = Field(2, ge=1, le=8)
-    window_share: float = Field(0.10, gt=0, lt=0.5)
+    moments: int = Field(4, ge=1, le=8)
+    window_share: float = Field(0.05, gt=0, lt=0.5)
     horizon_d: float | None = Field(None, gt=0)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
     held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping, calibration and the choice")

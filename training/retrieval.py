@@ -1,4 +1,4 @@
-"""Fits the four retrieval sources on the events before a moment and writes them as one retrieval bundle.
+"""Fits the retrieval sources on the events before a moment and writes them as one retrieval bundle.
 
 Shapes as in registry/artifacts.py: N items, U users, D = 128, C categories, A attributes, S static item features.
 """

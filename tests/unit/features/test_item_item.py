@@ -22,6 +22,10 @@ def test_it_is_the_product_of_a_faded_history_and_the_weights(seed: int, n: int,
     found = agreement(weights, met, NOW_US - age_d * DAY_US, NOW_US, [60.0, None])
     for row, left in zip(found, [np.exp2(-age_d / 60.0), np.ones(len(met))], strict=True):
         np.testing.assert_allclose(row, left @ dense[met], atol=1e-4)
+    some = np.append(rng.permutation(n)[: n // 2], n + 3).astype(np.int32)  # and one that came after the weights
+    of_some = agreement(weights, met, NOW_US - age_d * DAY_US, NOW_US, [60.0, None], of=some)
+    np.testing.assert_array_equal(of_some[:, :-1], found[:, some[:-1]])
+    assert not of_some[:, -1].any()
 
 
 def test_the_newest_of_a_long_history_are_read_and_none_that_the_weights_do_not_know() -> None:
