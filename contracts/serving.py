@@ -13,11 +13,11 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     "popularity",
 )
 # What a ranking bundle may hold, from simple to complex. An answer that one of them ordered is of the rung `full`.
-Ranker = Literal["linear", "trees", "dcn"]
-RANKERS: tuple[Ranker, ...] = ("linear", "trees", "dcn")
+Ranker = Literal["linear", "trees", "dcn", "ensemble"]
+RANKERS: tuple[Ranker, ...] = ("linear", "trees", "dcn", "ensemble")
 # What ordered the candidates. `logistic`, the light ranker of the fallback bundle, and `retrieval` are both the rung
 # `simple_ranking`.
-RankedBy = Literal["linear", "trees", "dcn", "logistic", "retrieval", "batch", "cached", "popularity"]
+RankedBy = Literal["linear", "trees", "dcn", "ensemble", "logistic", "retrieval", "batch", "cached", "popularity"]
 
 # The rung that a request starts at. It may end lower, never higher. `retrieval` is `simple_ranking` without logistic,
 # `lists` is batch → cached → popularity, which needs no compute thread.

@@ -36,7 +36,7 @@ from training.study.study import Study, study
 MOST_USERS = 10_000  # of a test window that are asked, drawn by the seed
 MOST_CELLS = 400_000_000  # users × items, for baselines score all items of each: fewer users of a large catalogue
 LEAST_USERS = 1_000  # whatever the catalogue
-FAMILY: Mapping[Ranker, Family] = {"linear": "linear", "trees": "boosted trees", "dcn": "deep"}
+FAMILY: Mapping[Ranker, Family] = {"linear": "linear", "trees": "boosted trees", "dcn": "deep", "ensemble": "deep"}
 
 
 @dataclass(frozen=True, slots=True)

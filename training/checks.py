@@ -31,7 +31,12 @@ LEAK_USERS = 200
 PARITY_MOMENTS = 100
 METRIC = "ndcg@10"
 # Served in an afternoon by whoever has nothing else: a funnel that is behind one of these is not released.
-FITTED_BY: Mapping[Ranker, str] = {"linear": "scikit-learn", "trees": "LightGBM", "dcn": "PyTorch"}
+FITTED_BY: Mapping[Ranker, str] = {
+    "linear": "scikit-learn",
+    "trees": "LightGBM",
+    "dcn": "PyTorch",
+    "ensemble": "LightGBM, PyTorch",
+}
 GATE = ("popularity", "recency_popularity_14d", "ease")
 
 

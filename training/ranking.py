@@ -34,6 +34,7 @@ from training.holdout import read_window, test_set, time_of_share, user_words
 from training.importance import permutation_importance
 from training.interactions import DAY_US, Log, read_items, read_log
 from training.models.dcn_v2 import DcnConfig, RankingRows, fit_dcn
+from training.models.ensemble import of_both
 from training.models.fitted import Fitted, Pick, of_dcn, of_logistic, of_trees, pick
 from training.models.logistic import Logistic, fit_logistic
 from training.models.trees import TreesConfig, fit_trees
@@ -61,7 +62,7 @@ class RankingConfig(BaseModel):
     horizon_d: float | None = Field(None, gt=0)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
     held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping, calibration and the choice")
-    ranker: Literal["best", "linear", "trees", "dcn"] = Field(
+    ranker: Literal["best", "linear", "trees", "dcn", "ensemble"] = Field(
         "best", description="which one serves; best: the simplest within 1 % of the best on the held-out users"
     )
 
@@ -231,12 +232,14 @@ def fit_rankers(
     fitted = []
     if wanted in (None, "linear"):
         fitted.append(of_logistic(fit_logistic(schema, train, held_out, seed=seed, costs=costs), schema))
-    if wanted in (None, "trees"):
+    if wanted in (None, "trees", "ensemble"):
         boosted = fit_trees(schema, train, held_out, seed=seed, config=trees, costs=costs, progress=progress)
         fitted.append(of_trees(boosted))
-    if wanted in (None, "dcn"):
+    if wanted in (None, "dcn", "ensemble"):
         network = parallel.together(fit_dcn, schema, train, held_out, seed=seed, config=dcn, costs=costs, shown=shown)
         fitted.append(of_dcn(network))
+    if wanted in (None, "ensemble"):
+        fitted.append(of_both(boosted, network, held_out))
     chosen, why = pick(fitted, held_out, wanted)
     figures = {
         "ranker_rows": float(len(data.labels)),

@@ -26,6 +26,7 @@ from registry.artifacts import FAST_RANKER
 from tests.unit.leakage.leaky_rows import SCHEMA, honest_rows
 from training.models.dcn_fast import write_fast
 from training.models.dcn_v2 import DcnConfig, DcnV2, export_dcn, predict, standardise, weights_of
+from training.models.ensemble import Ensemble, export_ensemble
 from training.models.logistic import Logistic, fit_logistic
 from training.models.trees import Trees, TreesConfig, export_trees, fit_trees
 
@@ -76,6 +77,8 @@ def files(dcn: DcnV2, trees: Trees, logistic: Logistic, tmp_path_factory: pytest
     torch.export.save(program, folder / "dcn.pt2")
     export_trees(trees, folder / "trees.onnx", ROWS)
     (folder / "trees.txt").write_text(write_trees(trees.trees, WIDTH))
+    both = Ensemble(trees, dcn, DATA)
+    export_ensemble(both, folder / "ensemble.onnx", ROWS)
     logistic.save(folder / "linear.npz")
     by_dcn, by_trees = predict(dcn, ROWS), trees.predict(ROWS)
     return {
@@ -84,11 +87,20 @@ def files(dcn: DcnV2, trees: Trees, logistic: Logistic, tmp_path_factory: pytest
         "DCN-V2, exported": Made(folder / "dcn.pt2", of_format("torch"), by_dcn),
         "trees, ONNX": Made(folder / "trees.onnx", of_format("onnx"), by_trees),
         "trees, LightGBM": Made(folder / "trees.txt", of_format("lightgbm"), by_trees),
+        "trees and DCN-V2": Made(folder / "ensemble.onnx", of_format("onnx"), both.predict(ROWS)),
         "linear": Made(folder / "linear.npz", of_format("numpy"), logistic.predict(ROWS)),
     }
 
 
-ADAPTERS = ("DCN-V2, plain", "DCN-V2, folded", "DCN-V2, exported", "trees, ONNX", "trees, LightGBM", "linear")
+ADAPTERS = (
+    "DCN-V2, plain",
+    "DCN-V2, folded",
+    "DCN-V2, exported",
+    "trees, ONNX",
+    "trees, LightGBM",
+    "trees and DCN-V2",
+    "linear",
+)
 
 
 @pytest.fixture(params=ADAPTERS)

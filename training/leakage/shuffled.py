@@ -41,7 +41,8 @@ def rankers_again(
             judge.rows
         ),
     }
-    return {name: fit for name, fit in procedures.items() if name in (ranker, "logistic")}
+    served = ("trees", "dcn") if ranker == "ensemble" else (ranker,)
+    return {name: fit for name, fit in procedures.items() if name in (*served, "logistic")}
 
 
 def shuffled_labels(rows: RankingRows, procedures: Mapping[str, Procedure], *, seed: int) -> Check:
