@@ -8,7 +8,7 @@ from bentos.telemetry.erasure import ask
 from bentos.telemetry.roll import roll_lock
 from contracts.settings import Settings
 from monitoring.privacy.forget import forget
-from monitoring.watch.checks import drift
+from monitoring.watch.checks import drift, skew
 from monitoring.watch.checks.base import Asked
 from monitoring.watch.checks.kept import HOUR_US, check
 from monitoring.watch.schema import schema_of
@@ -57,3 +57,9 @@ def test_the_drift_check_makes_pages_only_where_there_is_room_and_takes_the_engi
     drift.check(Asked(Settings(home=tmp_path), schema, "", NOW_US))
     drift.check(Asked(Settings(home=tmp_path, reports_mb=0), free, "", NOW_US))
     assert seen == [(tmp_path / "reports", None), (None, "scipy")]
+
+
+def test_skew_of_a_bento_that_was_built_elsewhere_is_that_of_the_ranker_that_answers_here(tmp_path: Path) -> None:
+    (found,) = skew.check(Asked(Settings(home=tmp_path), schema_of(tmp_path, ""), "streamrec:elsewhere", NOW_US))
+    assert (found.name, found.verdict) == ("skew.whole", "inconclusive")
+    assert found.cause == "nothing was answered in this window"
