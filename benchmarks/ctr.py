@@ -2,8 +2,9 @@
 
 The first 80 % of the ratings are learned from, the next 10 % choose (regularisation, epochs), the last 10 % are read
 once; what was chosen is fitted again on the first 90 %. Columns know only what was before: an id that was never learned
-is unknown, and the past of users and items is counted up to the row's own moment, and never beyond what is learned
-from. R rows, C categorical columns, D dense ones.
+is unknown; the past of users and items is counted up to the row's own moment, as an online store would have it, also in
+what is tried. Logistic regression is asked with that past too, so that one sees what is due to it.
+R rows, C categorical columns, D dense ones.
 """
 
 import tempfile
@@ -32,7 +33,7 @@ from training.models.dcn_v2 import DcnConfig, DcnV2, predict
 LIKED = 4.0
 LEARNED, CHOSEN_BY = 0.8, 0.1
 PRIOR = 5.0  # ratings that a user or item counts as having had before its first, at the share of all
-STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of logistic regression
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # C of logistic regression
 EPOCHS = 20
 PATIENCE = 4
 BATCH = 512
@@ -139,23 +140,21 @@ PAST = ("user_share", "user_count", "item_share", "item_count", "shares")
 
 def past_of(ratings: Ratings, learned_until: int) -> NDArray[np.float32]:
     """float32 [R, 5]: of the row's user and item the share of liked ratings (towards that of all) and the logarithm of
-    their number, and the product of both shares; from ratings strictly before the row's moment, and of the first
-    `learned_until` only."""
+    their number, and the product of both shares; from ratings strictly before the row's moment. The share of all is
+    that of the first `learned_until`."""
     liked = ratings.liked.astype(np.float64)
     overall = float(liked[:learned_until].mean())
     parts = []
     for name in ("user_id", "item_id"):
         _, code = np.unique(ratings.words[name], return_inverse=True)
         order = np.lexsort((np.arange(len(code)), code))
-        counted = order < learned_until
-        n, good = np.cumsum(counted), np.cumsum(np.where(counted, liked[order], 0.0))
         # Where the group of (id, moment) begins, and where the id does: what lies between is the past.
         new_id = np.r_[True, code[order][1:] != code[order][:-1]]
         new_moment = new_id | np.r_[True, ratings.at_us[order][1:] != ratings.at_us[order][:-1]]
         place = np.arange(len(code))
         start, here = (np.maximum.accumulate(np.where(new, place, 0)) for new in (new_id, new_moment))
-        n, good = np.r_[0, n], np.r_[0.0, good]
-        count, sum_good = n[here] - n[start], good[here] - good[start]
+        good = np.r_[0.0, np.cumsum(liked[order])]
+        count, sum_good = here - start, good[here] - good[start]
         out = np.empty((len(code), 2))
         out[order, 0] = (sum_good + PRIOR * overall) / (count + PRIOR)
         out[order, 1] = np.log1p(count)

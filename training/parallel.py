@@ -25,6 +25,8 @@ PATIENCE = timedelta(days=7)
 
 R = TypeVar("R")
 
+HERE = torch.device("cpu")  # by gloo, whatever computes
+
 _fitting = False  # inside a fit that all ranks take part in
 
 
@@ -40,6 +42,14 @@ def processes() -> int:
 
 def follows() -> bool:
     return started() and int(os.environ["RANK"]) > 0
+
+
+def device() -> torch.device:
+    """Where this process fits: under torchrun on the GPU of its rank where there is one. A training of one process is
+    on the CPU, where its figures are the same on every machine."""
+    if started() and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device("cpu")
 
 
 def size() -> int:
@@ -66,7 +76,7 @@ def lead() -> Iterator[None]:
         raise
     finally:
         if not _fitting:  # else the others wait for gradients: they end when the connection does
-            dist.broadcast_object_list([code], src=0)
+            dist.broadcast_object_list([code], src=0, device=HERE)
         dist.destroy_process_group()
 
 
@@ -75,7 +85,7 @@ def follow() -> int:
     _open()
     while True:
         received: list[Any] = [None]
-        dist.broadcast_object_list(received, src=0)
+        dist.broadcast_object_list(received, src=0, device=HERE)
         if isinstance(received[0], int):
             dist.destroy_process_group()
             return received[0]
@@ -91,13 +101,14 @@ def together(fit: Callable[..., R], *given: Any, shown: dict[str, Any] | None = 
     """
     if not started():
         return fit(*given, **options, **(shown or {}))
-    dist.broadcast_object_list([(fit, given, options)], src=0)
+    dist.broadcast_object_list([(fit, given, options)], src=0, device=HERE)
     with _sharing():
         return fit(*given, **options, **(shown or {}))
 
 
 def _open() -> None:
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    # What is called for, and agreed on, travels by gloo; gradients as their device has it.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
 
 
 @contextmanager
@@ -138,7 +149,9 @@ def generator(seed: int) -> np.random.Generator:
 
 def own(draws: torch.Generator) -> torch.Generator:
     """The same for PyTorch."""
-    return draws if size() == 1 else torch.Generator().manual_seed(draws.initial_seed() + 1 + dist.get_rank())
+    return (
+        draws if size() == 1 else torch.Generator(draws.device).manual_seed(draws.initial_seed() + 1 + dist.get_rank())
+    )
 
 
 def part(batch: int) -> int:
@@ -156,5 +169,5 @@ def agreed(answer: Callable[[], float]) -> float:
     if size() == 1:
         return answer()
     found = [answer() if dist.get_rank() == 0 else 0.0]
-    dist.broadcast_object_list(found, src=0)
+    dist.broadcast_object_list(found, src=0, device=HERE)
     return found[0]

@@ -216,8 +216,8 @@ def fit_dcn(
     with deterministic(seed) as generator:
         model = DcnV2(schema, *standardise(train.rows, schema), config)
         rows, labels, present = _padded(train)
-        weights = torch.from_numpy(train.weights(costs or Costs()))
-        gains = torch.from_numpy(train.worth)
+        weights = torch.as_tensor(train.weights(costs or Costs()))
+        gains = torch.as_tensor(train.worth)
         optimiser = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=False
         )
@@ -257,7 +257,7 @@ def fit_dcn(
         source = held_out if held_out.labels.any() else train
         slope, offset = platt(predict(model, source.rows, raw=True), source.labels)
         model.calibration.copy_(torch.tensor([slope, offset]))
-    return model
+    return model.cpu()
 
 
 def _padded(data: RankingRows) -> tuple[Tensor, Tensor, Tensor]:
@@ -268,7 +268,7 @@ def _padded(data: RankingRows) -> tuple[Tensor, Tensor, Tensor]:
     inside = np.arange(longest)[None, :] < counts[:, None]
     place = np.where(inside, place, 0)
     labels = np.where(inside, data.labels[place] if len(data.labels) else 0.0, np.nan)
-    return torch.from_numpy(data.rows), torch.from_numpy(labels.astype(np.float32)), torch.from_numpy(place)
+    return torch.as_tensor(data.rows), torch.as_tensor(labels.astype(np.float32)), torch.as_tensor(place)
 
 
 def _forget_what_was_hidden(model: DcnV2, rows: NDArray[np.float32]) -> None:
@@ -313,7 +313,7 @@ def predict(model: DcnV2, rows: NDArray[np.float32], *, raw: bool = False, chunk
     model.eval()
     call = model.logits if raw else model
     with torch.inference_mode():
-        parts = [call(torch.from_numpy(rows[at : at + chunk])).numpy() for at in range(0, len(rows), chunk)]
+        parts = [call(torch.as_tensor(rows[at : at + chunk])).numpy(force=True) for at in range(0, len(rows), chunk)]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 

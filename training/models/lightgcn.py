@@ -95,7 +95,7 @@ def fit_lightgcn(
     with deterministic(seed):
         draw = parallel.generator(seed)
         start = spectral_items(positives, n_items, config.dimensions, config.half_life_d, seed)
-        popularity = torch.from_numpy(standings(positives, published_us, ends[1:]))
+        popularity = torch.as_tensor(standings(positives, published_us, ends[1:]))
         graph = Graph(start, popularity, config.temperature)
         optimiser = torch.optim.Adam(graph.parameters(), lr=config.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -103,7 +103,7 @@ def fit_lightgcn(
         )
 
         def step_loss(period: int, batch: Batch, candidates: Candidates) -> Tensor:
-            towards, standing = graph.items(torch.from_numpy(candidates.items), period)
+            towards, standing = graph.items(torch.as_tensor(candidates.items), period)
             who = graph.neighbours.of_batch(batch, config.edge_dropout, draw)
             return loss(who @ towards.T + standing, candidates, batch)
 
@@ -124,7 +124,7 @@ def fit_lightgcn(
             towards, standing = graph.items(torch.arange(n_items), -1)
     return LightGCNModel(
         np.hstack([graph.neighbours.of_all(timeline, positives.until_us), np.ones((n_users, 1), np.float32)]),
-        np.hstack([towards.numpy(), standing[:, None].numpy()]),
+        np.hstack([towards.numpy(force=True), standing[:, None].numpy(force=True)]),
         steps,
         loss_value,
     )

@@ -115,13 +115,11 @@ def loss(logits: Tensor, candidates: Candidates, batch: Batch) -> Tensor:
     known = np.searchsorted(candidates.items, batch.item)
     there = candidates.items[np.minimum(known, len(candidates.items) - 1)] == batch.item
     hidden, wanted = batch.met & there, batch.wanted
-    logits = logits - torch.from_numpy(candidates.log_q)
-    logits = logits.index_put(
-        (torch.from_numpy(batch.row[hidden]), torch.from_numpy(known[hidden])), torch.tensor(-1e4)
-    )
-    each = log_softmax(logits, dim=-1)[torch.from_numpy(batch.row[wanted]), torch.from_numpy(known[wanted])]
+    logits = logits - torch.as_tensor(candidates.log_q)
+    logits = logits.index_put((torch.as_tensor(batch.row[hidden]), torch.as_tensor(known[hidden])), torch.tensor(-1e4))
+    each = log_softmax(logits, dim=-1)[torch.as_tensor(batch.row[wanted]), torch.as_tensor(known[wanted])]
     counts = np.bincount(batch.row[wanted], minlength=batch.size)
-    weight = torch.from_numpy((batch.weight[wanted] / np.sqrt(counts[batch.row[wanted]])).astype(np.float32))
+    weight = torch.as_tensor((batch.weight[wanted] / np.sqrt(counts[batch.row[wanted]])).astype(np.float32))
     return -(each * weight).sum() / weight.sum()
 
 
@@ -131,14 +129,14 @@ class Neighbours(nn.Module):
     def __init__(self, items: NDArray[np.float32]) -> None:
         """items: float32 [N, D], where the embeddings begin."""
         super().__init__()
-        self.items = nn.Parameter(torch.from_numpy(items.copy()))
+        self.items = nn.Parameter(torch.tensor(items))
         self.weight = nn.Parameter(torch.zeros(len(items)))  # logarithm of how much an item says of who takes it up
 
     def forward(self, row: NDArray[np.int64], item: NDArray[np.int64], edge: NDArray[np.float32], n: int) -> Tensor:
         """row, item: int64 [E], rows in order; edge: float32 [E] → float32 [n, D], zero for a row without edges."""
-        items = torch.from_numpy(item)
-        start = torch.from_numpy(np.searchsorted(row, np.arange(n)))
-        weight = torch.from_numpy(edge) * torch.exp(self.weight[items])
+        items = torch.as_tensor(item)
+        start = torch.as_tensor(np.searchsorted(row, np.arange(n)))
+        weight = torch.as_tensor(edge) * torch.exp(self.weight[items])
         return normalize(embedding_bag(items, self.items, start, mode="sum", per_sample_weights=weight), dim=-1)
 
     def of_batch(self, batch: Batch, dropout: float, draw: np.random.Generator) -> Tensor:
@@ -150,5 +148,5 @@ class Neighbours(nn.Module):
     def of_all(self, timeline: Timeline, until_us: int) -> NDArray[np.float32]:
         """Every user as of a moment: float32 [U, D]."""
         edge = timeline.edges(np.arange(len(timeline.user)), until_us)
-        out: NDArray[np.float32] = self(timeline.user, timeline.item, edge, len(timeline.start) - 1).numpy()
+        out: NDArray[np.float32] = self(timeline.user, timeline.item, edge, len(timeline.start) - 1).numpy(force=True)
         return out

@@ -93,11 +93,11 @@ class ItemFeatures:
         words = [[zlib.crc32(w.encode()) % title_buckets for w in title.lower().split()] for title in titles]
         lengths = np.array([len(w) for w in words], dtype=np.int64)
         return cls(
-            category=torch.from_numpy(catalogue.category.astype(np.int64) + 1),
-            creator=torch.from_numpy(catalogue.creator.astype(np.int64) + 1),
-            price=torch.from_numpy(price),
+            category=torch.as_tensor(catalogue.category.astype(np.int64) + 1),
+            creator=torch.as_tensor(catalogue.creator.astype(np.int64) + 1),
+            price=torch.as_tensor(price),
             tokens=torch.tensor([t for w in words for t in w], dtype=torch.int64),
-            offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)),
+            offsets=torch.as_tensor(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)),
             n_categories=len(catalogue.categories) + 1,
             n_creators=len(catalogue.creators) + 1,
         )
@@ -273,7 +273,6 @@ def fit_two_tower(
 ) -> TwoTowerModel:
     n_items, positives, sessions = len(catalogue), log.positives(), Sessions(log)
     timeline = Timeline(positives, n_items, config.half_life_d)
-    known = torch.from_numpy(timeline.share > 0)
     ends = period_ends(positives, config.period_d)
     users_of = timeline.users(ends, newcomers=True)
     counts = np.array([len(users) for users in users_of])
@@ -282,7 +281,8 @@ def fit_two_tower(
     steps = steps if counts.any() else 0
     with deterministic(seed):
         draw = parallel.generator(seed)
-        standing = torch.from_numpy(standings(positives, catalogue.published_us, ends[1:]))
+        known = torch.as_tensor(timeline.share > 0)
+        standing = torch.as_tensor(standings(positives, catalogue.published_us, ends[1:]))
         start = spectral_items(positives, n_items, EMBEDDING_DIM, config.half_life_d, seed)
         items = ItemTower(start, ItemFeatures.of(catalogue, titles, config.title_buckets), config)
         users = UserTower(start, log.n_users, [len(log.attribute_values[c]) for c in log.attribute_columns], config)
@@ -299,7 +299,7 @@ def fit_two_tower(
             period: int, inputs: Mapping[str, Tensor], shown: Tensor, batch: Batch, candidates: Candidates
         ) -> Tensor:
             u = users.at(**inputs, who=past.of_batch(batch, config.edge_dropout, draw) * shown)
-            v = items(torch.from_numpy(candidates.items), known, standing[period])
+            v = items(torch.as_tensor(candidates.items), known, standing[period])
             return loss(u @ v.T / log_temperature.exp().clamp(0.02, 1.0), candidates, batch)
 
         shared_loss, loss_value = parallel.averaged(step_loss, parameters, seed), 0.0
@@ -310,10 +310,10 @@ def fit_two_tower(
             moments_us = timeline.moments(who, from_us, to_us, draw)
             batch = timeline.batch(who, from_us, to_us, moments_us)
             candidates = timeline.candidates(batch, config.candidates, draw)
-            shown = torch.from_numpy((draw.random((len(who), 1)) >= config.unknown_user).astype(np.float32))
+            shown = torch.as_tensor((draw.random((len(who), 1)) >= config.unknown_user).astype(np.float32))
             attributes = np.concatenate([who[:, None] + 1, log.attributes[who]], axis=1)
             inputs = padded_inputs(*sessions.before(who, moments_us), attributes)
-            tensors = {name: torch.from_numpy(column) for name, column in inputs.items()}
+            tensors = {name: torch.as_tensor(column) for name, column in inputs.items()}
             now = shared_loss(p, tensors, shown, batch, candidates)
             optimiser.zero_grad(set_to_none=True)
             now.backward()  # type: ignore[no-untyped-call]
@@ -325,11 +325,15 @@ def fit_two_tower(
         items.eval()
         with torch.no_grad():
             users.crowd.fill_(float(np.log(config.crowd / (1 - config.crowd))))
-            users.user.weight[1:] = torch.from_numpy(past.of_all(timeline, log.until_us))
+            users.user.weight[1:] = torch.as_tensor(past.of_all(timeline, log.until_us))
             every = torch.split(torch.arange(n_items), 8192)
             out = torch.cat([items(chunk, known, standing[-1]) for chunk in every])
     return TwoTowerModel(
-        users, out.numpy().astype(np.float32), float(log_temperature.detach().exp().clamp(0.02, 1.0)), steps, loss_value
+        users.cpu(),
+        out.numpy(force=True),
+        float(log_temperature.detach().exp().clamp(0.02, 1.0)),
+        steps,
+        loss_value,
     )
 
 
@@ -337,4 +341,4 @@ def _begin(table: nn.Embedding, start: NDArray[np.float32]) -> None:
     """Rows from 1 on begin at `start`, row 0 at zero."""
     with torch.no_grad():
         table.weight[0] = 0.0
-        table.weight[1:] = torch.from_numpy(start)
+        table.weight[1:] = torch.as_tensor(start)
