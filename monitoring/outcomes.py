@@ -9,7 +9,7 @@ import pyarrow as pa
 from monitoring.drift.base import Result
 from monitoring.drift.correction import correct
 from monitoring.drift.service.outcomes import FLOOR, Labelled, concept
-from monitoring.signals import Signal
+from monitoring.signals import Signal, Verdict
 
 ALPHA = 0.05
 WORDS = {"ctr": "clicks for each shown item", "calibration": "clicks for each that the scores promise"}
@@ -31,6 +31,6 @@ def _signal(name: str, result: Result, model: str, at_us: int) -> Signal:
     before, now = (float(result.details[side]) for side in ("before", "now"))
     fall = 1 - now / before
     words = f"{WORDS[name]}: {before:.4g} in the ranker's first window, {now:.4g} now"
-    verdict = "breach" if result.drift == "drift" and fall > 0 else "ok"
+    verdict: Verdict = "breach" if result.drift == "drift" and fall > 0 else "ok"
     details = {"before": before, "now": now, "p_adjusted": result.p_adjusted, "n": list(result.n)}
     return Signal(f"outcome.{name}", model, verdict, at_us, fall, FLOOR, cause=words, details=details)

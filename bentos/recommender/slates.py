@@ -106,5 +106,5 @@ def rung(ranked_by: RankedBy, stale: Sequence[str]) -> Degradation:
             return ranked_by
         case "logistic" | "retrieval":
             return "simple_ranking"
-        case "dcn" | "trees" | "linear":
+        case "dcn" | "trees" | "linear" | "ensemble":
             return "stale_features" if stale else "full"

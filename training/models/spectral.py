@@ -24,4 +24,4 @@ def spectral_items(
     _, value, vectors = randomized_svd(normalised, rank, n_iter=4, random_state=seed)
     out = np.random.default_rng(seed).normal(scale=NOISE, size=(n_items, dimensions)).astype(np.float32)
     out[:, :rank] += vectors.T * value
-    return out / np.linalg.norm(out, axis=1, keepdims=True)
+    return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True), np.float32)

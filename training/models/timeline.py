@@ -142,7 +142,8 @@ class Neighbours(nn.Module):
     def of_batch(self, batch: Batch, dropout: float, draw: np.random.Generator) -> Tensor:
         """The batch's users from edges before the period, some of them left out: [B, D]."""
         kept = (batch.edge > 0) & (draw.random(len(batch.row)) >= dropout)
-        return self(batch.row[kept], batch.item[kept], batch.edge[kept], batch.size)
+        of_users: Tensor = self(batch.row[kept], batch.item[kept], batch.edge[kept], batch.size)
+        return of_users
 
     @torch.no_grad()
     def of_all(self, timeline: Timeline, until_us: int) -> NDArray[np.float32]:
