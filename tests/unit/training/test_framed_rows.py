@@ -18,7 +18,6 @@ from training import ranking
 from training.evaluate import ranking_rows
 from training.evaluation.protocol import hold_out
 from training.interactions import DAY_US
-from training.models.dcn_v2 import DcnConfig
 from training.ranking import RankingConfig, fit_rankers
 
 
@@ -73,10 +72,9 @@ def test_each_moment_looks_as_far_ahead_as_the_horizon_and_no_further(
 
     monkeypatch.setattr(ranking, "collect", collect)
     shop = DatasetConfig(name="shop", positives=(Positive(event="click"),))
-    small = DcnConfig(cross_layers=1, hidden=(4,), epochs=1, min_steps=1)
     framing = Framing(ranking=RankingFrame(gains={"click": 2}))
     for horizon_d in (None, 4.0):
-        config = RankingConfig(horizon_d=horizon_d)
+        config = RankingConfig(window_share=0.1, horizon_d=horizon_d, ranker="linear")
         fit: Any = None
-        fit_rankers(tmp_path, shop, 100 * DAY_US, fit, seed=0, ranking=config, dcn=small, framing=framing)
+        fit_rankers(tmp_path, shop, 100 * DAY_US, fit, seed=0, ranking=config, framing=framing)
     assert asked == [(90, 100, {"click": 2}), (90, 94, {"click": 2})]

@@ -26,8 +26,9 @@ def held(framing: Framing) -> object:
 
 
 def test_the_defaults_change_nothing_and_are_spelt_out() -> None:
-    frame = framed(Framing(), SHOP, RetrievalConfig(), RankingConfig())
-    assert (frame.retrieval, frame.ranking, frame.warnings) == (RetrievalConfig(), RankingConfig(), ())
+    retrieval, ranking = RetrievalConfig(), RankingConfig(window_share=0.1)
+    frame = framed(Framing(), SHOP, retrieval, ranking)
+    assert (frame.retrieval, frame.ranking, frame.warnings) == (retrieval, ranking, ())
     assert frame.document["retrieval"]["target"] == {"click": 1.0, "purchase": 3.0}
     assert frame.document["retrieval"]["horizon"] == "14 days"
     assert "attribute.age_band" in frame.document["retrieval"]["features"]
@@ -40,7 +41,7 @@ def test_the_defaults_change_nothing_and_are_spelt_out() -> None:
 
 def test_horizons_reach_the_models() -> None:
     framing = Framing(retrieval=RetrievalFrame(horizon_d=3), ranking=RankingFrame(horizon_d=5))
-    frame = framed(framing, SHOP, RetrievalConfig(), RankingConfig())
+    frame = framed(framing, SHOP, RetrievalConfig(), RankingConfig(window_share=0.1))
     assert frame.retrieval.two_tower.period_d == frame.retrieval.graph.period_d == 3
     assert frame.document["retrieval"]["horizon"] == "3 days"
     assert frame.ranking.horizon_us == 5 * 86_400_000_000
