@@ -4,6 +4,7 @@ import pytest
 
 from bentos.gateway.assignment import Assigner, Assignment, features_of
 from contracts.routing import ExperimentRoute, Flag, Holdout, Overrides, Pass, RoutingTable
+from contracts.serving import SOURCES
 from tests.unit.gateway.routed import LOOSE, NEW, OLD, STRICT, release, table
 
 USERS = [f"u{i}" for i in range(2000)]
@@ -173,10 +174,8 @@ def test_without_overrides_the_targets_own_rules_hold() -> None:
 
 
 def test_flags_together_never_switch_off_the_last_source() -> None:
-    flags = tuple(
-        Flag(id=f"off-{s}", on=Overrides(sources_off=(s,))) for s in ("two_tower", "graph", "content", "trending")
-    )
-    assert assign(table(flags=flags)).sources_off == ("two_tower", "graph", "content")
+    flags = tuple(Flag(id=f"off-{s}", on=Overrides(sources_off=(s,))) for s in SOURCES)
+    assert assign(table(flags=flags)).sources_off == SOURCES[:-1]
 
 
 @pytest.mark.parametrize(("coverage", "share"), [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.unit.models.dcn_rows import SCHEMA, drawn_dcn, drawn_rows, opened, opened_plain
+from features.ranking import FIRST_USER
 from training.models.dcn_folded import ROWS, fold, folded_graph, order_of
 from training.models.dcn_graph import plain_graph
 
@@ -63,6 +64,6 @@ def test_the_order_of_coordinates_is_that_of_the_item_then_the_user() -> None:
     rows = drawn_rows(1, 2, 4)  # one user, two items
     first, second = weights.inputs(rows)[:, order]
     items = fold(weights).items
-    assert items == 38 + 9 + 6
+    assert items == FIRST_USER + 9 + 6
     assert (first[:items] != second[:items]).any()
     assert np.array_equal(first[items:], second[items:])

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.serving import RANKERS, Ranker
+from contracts.serving import Ranker
 from tests.unit.leakage.leaky_rows import HONEST, SCHEMA, honest_rows
 from training.models.dcn_v2 import RankingRows
 from training.models.fitted import Fitted, Written, of_logistic, pick
 from training.models.logistic import fit_logistic
 
+NAMES: tuple[Ranker, ...] = ("linear", "trees", "dcn")
 HELD_OUT = honest_rows(users=60, seed=2)
 TRUTH = HELD_OUT.rows[:, SCHEMA.at(HONEST)]
 NOISE = np.random.default_rng(0).standard_normal(len(TRUTH)).astype(np.float32)
@@ -22,7 +23,7 @@ def scorer(name: Ranker, scores: np.ndarray) -> Fitted:
 
 
 def three(linear: np.ndarray, trees: np.ndarray, dcn: np.ndarray) -> list[Fitted]:
-    return [scorer(name, scores) for name, scores in zip(RANKERS, (linear, trees, dcn), strict=True)]
+    return [scorer(name, scores) for name, scores in zip(NAMES, (linear, trees, dcn), strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def three(linear: np.ndarray, trees: np.ndarray, dcn: np.ndarray) -> list[Fitted
 def test_the_simplest_of_those_that_are_as_good_is_chosen(scores: tuple[np.ndarray, ...], chosen: Ranker) -> None:
     ranker, why = pick(three(*scores), HELD_OUT)
     assert (ranker.name, why.name) == (chosen, chosen)
-    assert set(why.ndcg) == set(RANKERS)
+    assert set(why.ndcg) == set(NAMES)
     assert f"{chosen} {why.ndcg[chosen]:.4f}" in why.why
     assert why.figures[f"held_out_ndcg@10_{chosen}"] == why.ndcg[chosen]
 

@@ -9,7 +9,7 @@ from bentos.recommender.merge import merge, normalised
 from bentos.recommender.types import SourceResult
 from contracts.serving import SOURCES
 
-QUOTAS = {"two_tower": 2, "graph": 1, "content": 1, "trending": 1}
+QUOTAS = {"two_tower": 2, "graph": 1, "content": 1, "trending": 1, "item_item": 1}
 
 
 def result(*pairs: tuple[int, float]) -> SourceResult:
@@ -23,8 +23,8 @@ def test_scores_are_normalised_per_source_summed_and_raised_where_two_agree() ->
     # two-tower: 5 → 1, 7 → 0.5, 9 → 0; trending: 7 → 1, 2 → 0; 7 is (0.5 + 1) × 1.5; ties by row
     assert union.items.tolist() == [7, 5, 2, 9]
     assert union.retrieval.tolist() == [2.25, 1.0, 0.0, 0.0]
-    assert union.brought[0].tolist() == [True, False, False, True]
-    assert union.by_source[0].tolist() == [0.5, 0.0, 0.0, 1.0]
+    assert union.brought[0].tolist() == [True, False, False, True, False]
+    assert union.by_source[0].tolist() == [0.5, 0.0, 0.0, 1.0, 0.0]
     assert np.isnan(union.score).all()
 
 
