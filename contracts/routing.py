@@ -34,7 +34,7 @@ class Overrides(_Part):
     """What a flag, an experiment or a rules release changes for one request, inside the Bento that answers."""
 
     rules: str | None = Field(None, description="digest of a document in the table; the Bento's own when unset")
-    sources_off: tuple[Literal["two_tower", "graph", "content", "trending"], ...] = ()
+    sources_off: tuple[Literal["two_tower", "graph", "content", "trending", "item_item"], ...] = ()
 
     @model_validator(mode="after")
     def _one_source_stays(self) -> "Overrides":

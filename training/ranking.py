@@ -63,7 +63,7 @@ class RankingConfig(BaseModel):
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
     held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping, calibration and the choice")
     ranker: Literal["best", "linear", "trees", "dcn", "ensemble"] = Field(
-        "best", description="which one serves; best: the simplest within 1 % of the best on the held-out users"
+        "ensemble", description="which one serves; best: the simplest within 1 % of the best on the held-out users"
     )
 
     @property

@@ -1,6 +1,6 @@
 """Trees and DCN-V2 together: the mean of their calibrated log odds, calibrated again, as one graph.
 
-They read the same rows and err apart: docs/adr/0035. R rows, F columns.
+They read the same rows and err apart: docs/models.md. R rows, F columns.
 """
 
 import tempfile

@@ -28,6 +28,7 @@ from training.progress import Progress, silent
 
 IR, OPSET, ML_OPSET = 9, 18, 3
 CHECKED_ROWS = 512
+NOTHING = 1.0000002e-35  # LightGBM keeps no value nearer to zero (kZeroThreshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,5 +280,6 @@ def hard_rows(model: Trees) -> NDArray[np.float32]:
         own = random.choice(edge[column == at], CHECKED_ROWS)
         step = random.integers(-1, 2, CHECKED_ROWS)
         rows[:, at] = np.where(step == 0, own, np.nextafter(own, np.float32(np.inf) * np.where(step, step, 1)))
+    rows[np.abs(rows) < NOTHING] = 0  # LightGBM reads such a value as zero, so that no row may say more
     rows[::8] = random.choice(np.array([-3e38, -1e30, 0, 1e30, 3e38], np.float32), rows[::8].shape)
     return rows

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit.models.dcn_rows import SCHEMA, drawn_dcn, drawn_rows, opened, opened_plain
 from features.ranking import FIRST_USER
+from tests.unit.models.dcn_rows import SCHEMA, drawn_dcn, drawn_rows, opened, opened_plain
 from training.models.dcn_folded import ROWS, fold, folded_graph, order_of
 from training.models.dcn_graph import plain_graph
 

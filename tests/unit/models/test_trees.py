@@ -126,3 +126,11 @@ def test_a_graph_that_differs_from_the_trees_is_not_written(
     with pytest.raises(ArtifactError, match="differs from LightGBM"):
         export_trees(trees, tmp_path / "trees.onnx", HELD_OUT.rows)
     assert not (tmp_path / "trees.onnx").exists()
+
+
+@pytest.mark.parametrize("threshold", [-1.0000000180025095e-35, 1.0000000180025095e-35, 0.0])
+def test_a_split_beside_zero_is_exported_as_lightgbm_reads_it(threshold: float, tmp_path: Path) -> None:
+    both, leaf = np.array([-1]), np.array([-2.0, 2.0])
+    tree = Tree(np.array([SCHEMA.at(HONEST)]), np.array([threshold]), both, both - 1, leaf)
+    model = Trees((tree,), np.ones(WIDTH, bool))
+    assert export_trees(model, tmp_path / "trees.onnx", HELD_OUT.rows) <= 1e-4

@@ -33,7 +33,7 @@ def test_the_defaults_change_nothing_and_are_spelt_out() -> None:
     assert frame.document["retrieval"]["horizon"] == "14 days"
     assert "attribute.age_band" in frame.document["retrieval"]["features"]
     assert frame.document["ranking"]["target"] == {"click": 1.0, "purchase": 1.0}
-    assert frame.document["ranking"]["horizon"] == "the next 5% of the rows"
+    assert frame.document["ranking"]["horizon"] == "the next 10% of the rows"
     assert frame.document["ranking"]["features"] == list(inputs.of_rows())
     assert frame.document["ranking"]["budget_ms"] == 50
     assert frame.document["fallback"]["costs"] == {"false_positive": 1.0, "false_negative": 1.0}
@@ -45,7 +45,7 @@ def test_horizons_reach_the_models() -> None:
     assert frame.retrieval.two_tower.period_d == frame.retrieval.graph.period_d == 3
     assert frame.document["retrieval"]["horizon"] == "3 days"
     assert frame.ranking.horizon_us == 5 * 86_400_000_000
-    assert frame.document["ranking"]["horizon"] == "the next 5% of the rows, at most 5 days"
+    assert frame.document["ranking"]["horizon"] == "the next 10% of the rows, at most 5 days"
 
 
 @pytest.mark.parametrize(
