@@ -56,7 +56,7 @@ def test_two_processes_register_one_run_like_that_of_one(
     client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert [run.info.status for run in runs] == ["FINISHED"]
-    assert [model.latest_versions[0].version for model in client.search_registered_models()] == ["1", "1", "1"]
+    assert [int(model.latest_versions[0].version) for model in client.search_registered_models()] == [1, 1, 1]
     alone = whole[0].metrics
     assert metrics["test_users"] == alone["test_users"]
     for name in ("ndcg@10", "recall@10", "recall@500"):
