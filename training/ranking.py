@@ -20,7 +20,8 @@ from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
 from contracts.dataset import DatasetConfig
 from contracts.errors import DataError
-from contracts.framing import Framing
+from contracts.framing import Costs, Framing
+from contracts.serving import Ranker
 from features.inputs import withheld
 from features.offline.states import user_states_as_of
 from features.ranking import RowSchema, row_schema
@@ -61,9 +62,9 @@ class RankingConfig(BaseModel):
     window_share: float = Field(0.05, gt=0, lt=0.5)
     horizon_d: float | None = Field(None, gt=0)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
-    held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping, calibration and the choice")
+    held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping and calibration")
     ranker: Literal["best", "linear", "trees", "dcn", "ensemble"] = Field(
-        "ensemble", description="which one serves; best: the simplest within 1 % of the best on the held-out users"
+        "ensemble", description="which one serves; best: the simplest within 1 % of the best at the last moment"
     )
 
     @property
@@ -224,23 +225,21 @@ def fit_rankers(
         seed=seed,
         costs=framing.fallback.costs,
     )
-    data, train, held_out = (
-        rows.without(schema, withheld(framing.ranking.features)) for rows in (data, train, held_out)
-    )
-    costs, shown = framing.ranking.costs, {"progress": progress}
-    wanted = None if ranking.ranker == "best" else ranking.ranker
-    fitted = []
-    if wanted in (None, "linear"):
-        fitted.append(of_logistic(fit_logistic(schema, train, held_out, seed=seed, costs=costs), schema))
-    if wanted in (None, "trees", "ensemble"):
-        boosted = fit_trees(schema, train, held_out, seed=seed, config=trees, costs=costs, progress=progress)
-        fitted.append(of_trees(boosted))
-    if wanted in (None, "dcn", "ensemble"):
-        network = parallel.together(fit_dcn, schema, train, held_out, seed=seed, config=dcn, costs=costs, shown=shown)
-        fitted.append(of_dcn(network))
-    if wanted in (None, "ensemble"):
-        fitted.append(of_both(boosted, network, held_out))
-    chosen, why = pick(fitted, held_out, wanted)
+    hidden = withheld(framing.ranking.features)
+    data, train, held_out = (rows.without(schema, hidden) for rows in (data, train, held_out))
+    fits = _Fits(schema, seed, framing.ranking.costs, trees, dcn, progress)
+    if ranking.ranker != "best":
+        (*_, chosen) = fits(train, held_out, ranking.ranker)
+        why = pick([chosen], held_out, "asked for")
+    elif len(parts) > 1:
+        earlier = RankingRows.join(parts[1:]).without(schema, hidden)
+        apart, learned, _ = hold_out_people(earlier, ranking.held_out_share, seed)
+        why = pick(fits(learned, apart), parts[0].without(schema, hidden), "at the last moment, learned at the others")
+        (*_, chosen) = fits(train, held_out, why.name)
+    else:
+        every = fits(train, held_out)
+        why = pick(every, held_out, "held out at the only moment: who knows its items by name looks better than he is")
+        chosen = next(one for one in every if one.name == why.name)
     figures = {
         "ranker_rows": float(len(data.labels)),
         "ranker_users": float(data.n_users),
@@ -268,9 +267,42 @@ def fit_rankers(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Fits:
+    """The rankers on given rows, from simple to complex."""
+
+    schema: RowSchema
+    seed: int
+    costs: Costs
+    trees: TreesConfig | None
+    dcn: DcnConfig | None
+    progress: Progress
+
+    def __call__(self, train: RankingRows, held_out: RankingRows, only: Ranker | None = None) -> list[Fitted]:
+        """only: fit that one, and what it is made of, which stands before it."""
+        schema, seed, costs = self.schema, self.seed, self.costs
+        fitted = []
+        if only in (None, "linear"):
+            fitted.append(of_logistic(fit_logistic(schema, train, held_out, seed=seed, costs=costs), schema))
+        if only in (None, "trees", "ensemble"):
+            boosted = fit_trees(
+                schema, train, held_out, seed=seed, config=self.trees, costs=costs, progress=self.progress
+            )
+            fitted.append(of_trees(boosted))
+        if only in (None, "dcn", "ensemble"):
+            shown = {"progress": self.progress}
+            network = parallel.together(
+                fit_dcn, schema, train, held_out, seed=seed, config=self.dcn, costs=costs, shown=shown
+            )
+            fitted.append(of_dcn(network))
+        if only in (None, "ensemble"):
+            fitted.append(of_both(boosted, network, held_out))
+        return fitted
+
+
 def hold_out_people(data: RankingRows, share: float, seed: int) -> tuple[RankingRows, RankingRows, NDArray[np.int64]]:
     """(held out, learned from, all users in the order of the draw). Who is held out is so at every moment: rows of one
-    person a week earlier would tell of those that the rankers are stopped, calibrated and chosen on."""
+    person a week earlier would tell of those that the rankers are stopped and calibrated on."""
     names = data.user_ids or tuple(map(str, range(data.n_users)))
     distinct, person = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(distinct))

@@ -1,7 +1,8 @@
 """The fitted rankers behind one interface, from simple to complex, and which of them serves.
 
-Chosen by NDCG@10 on held-out users within their candidates, never on the test window: the simplest whose figure is
-within `TOLERANCE` of the best. R rows, F columns.
+Chosen by NDCG@10 within the candidates of users at the last moment before the cut, by rankers that learned at the
+moments before it, never on the test window: the simplest whose figure is within `TOLERANCE` of the best. Users held out
+at the same moments choose whoever knows its items by name (docs/adr/0035). R rows, F columns.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """ndcg: NDCG@10 on the held-out users, by ranker; NaN where none of them has a positive candidate."""
+    """ndcg: NDCG@10 by ranker; NaN where nobody has a positive candidate."""
 
     name: Ranker
     why: str
@@ -60,7 +61,7 @@ class Pick:
     @property
     def figures(self) -> dict[str, float]:
         """For MLflow: finite numbers only."""
-        return {f"held_out_ndcg@10_{name}": value for name, value in self.ndcg.items() if np.isfinite(value)}
+        return {f"choice_ndcg@10_{name}": value for name, value in self.ndcg.items() if np.isfinite(value)}
 
 
 def of_logistic(model: Logistic, schema: RowSchema) -> Fitted:
@@ -93,15 +94,14 @@ def of_dcn(model: DcnV2) -> Fitted:
     return Fitted("dcn", partial(predict, model, raw=True), partial(predict, model), reads, write)
 
 
-def pick(fitted: Sequence[Fitted], held_out: RankingRows, wanted: Ranker | None = None) -> tuple[Fitted, Pick]:
-    """fitted: from simple to complex. wanted: the one that was asked for, whatever the figures."""
-    ndcg = {one.name: held_out_ndcg(one.logits(held_out.rows), held_out) for one in fitted}
-    said = ", ".join(f"{name} {value:.4f}" for name, value in ndcg.items())
-    if wanted is not None:
-        return next(one for one in fitted if one.name == wanted), Pick(wanted, f"asked for; {said}", ndcg)
+def pick(fitted: Sequence[Fitted], judged: RankingRows, whose: str) -> Pick:
+    """fitted: from simple to complex. whose: which users' rows `judged` are, in words."""
+    ndcg = {one.name: held_out_ndcg(one.logits(judged.rows), judged) for one in fitted}
+    said = f"NDCG@10 of {judged.n_users} users {whose}: " + ", ".join(f"{name} {v:.4f}" for name, v in ndcg.items())
+    if len(fitted) == 1:
+        return Pick(fitted[0].name, said, ndcg)
     top = max((value for value in ndcg.values() if np.isfinite(value)), default=float("nan"))
     if not top > 0:
-        return fitted[0], Pick(fitted[0].name, "the simplest, as no held-out user tells them apart", ndcg)
-    chosen = next(one for one in fitted if ndcg[one.name] >= (1 - TOLERANCE) * top)
-    why = f"the simplest within {TOLERANCE:.0%} of the best NDCG@10 on {held_out.n_users} held-out users: {said}"
-    return chosen, Pick(chosen.name, why, ndcg)
+        return Pick(fitted[0].name, "the simplest, as no user tells them apart", ndcg)
+    chosen = next(one.name for one in fitted if ndcg[one.name] >= (1 - TOLERANCE) * top)
+    return Pick(chosen, f"the simplest within {TOLERANCE:.0%} of the best; {said}", ndcg)
