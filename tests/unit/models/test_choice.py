@@ -1,0 +1,80 @@
+"""Who serves is asked across time: whoever knows the items of a moment by name is a stranger at the next one."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts.dataset import DatasetConfig, Positive
+from tests.unit.leakage.leaky_rows import FREE, HONEST, SCHEMA
+from training import ranking
+from training.models.dcn_v2 import DcnConfig, RankingRows
+from training.models.trees import TreesConfig
+from training.ranking import Rankers, RankingConfig, fit_rankers
+
+ITEMS, EACH, USERS = 40, 30, 150
+DCN = DcnConfig(cross_layers=1, hidden=(4,), epochs=1, min_steps=2)
+TREES = TreesConfig(rounds=60, leaves=8, learning_rate=0.2, min_rows_in_leaf=20, column_share=1.0)
+
+
+def moment(seed: int) -> RankingRows:
+    """`FREE` is the exact figure of an item, wanted or not at this moment only; `HONEST` holds at every one."""
+    random = np.random.default_rng(seed)
+    rows = np.zeros((USERS * EACH, len(SCHEMA.columns)), np.float32)
+    item = random.integers(0, ITEMS, len(rows))
+    rows[:, SCHEMA.at(FREE)] = np.linspace(-1, 1, ITEMS)[item]
+    rows[:, SCHEMA.at(HONEST)] = random.standard_normal(len(rows))
+    liked = np.random.default_rng(100 + seed).permutation(np.linspace(-3, 3, ITEMS))[item]
+    chance = 1 / (1 + np.exp(3 - 1.2 * rows[:, SCHEMA.at(HONEST)] - liked))
+    labels = (random.random(len(rows)) < chance).astype(np.int8)
+    names = tuple(f"u{at}" for at in range(USERS))
+    return RankingRows(rows, labels, np.arange(0, len(rows) + 1, EACH), names)
+
+
+@pytest.fixture
+def of_moments(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Rankers fitted on drawn rows in place of a funnel's, of so many moments."""
+
+    def fit(n: int, **config: Any) -> Rankers:
+        parts = {n - at: moment(at) for at in range(n)}
+        gathered = SimpleNamespace(table=lambda score: None)
+        monkeypatch.setattr(ranking, "moments", lambda *given: sorted(parts, reverse=True))
+        monkeypatch.setattr(ranking, "collect", lambda f, c, moment_us, *given, **options: (parts[moment_us], gathered))
+        return fit_rankers(
+            Path(),
+            DatasetConfig(name="drawn", positives=(Positive(event="click"),)),
+            n + 1,
+            lambda until_us, folder: None,  # type: ignore[arg-type,return-value]
+            seed=0,
+            ranking=RankingConfig(**config),
+            dcn=DCN,
+            trees=TREES,
+        )
+
+    return fit
+
+
+def test_at_one_moment_the_trees_look_best_as_they_know_its_items(of_moments: Any) -> None:
+    rankers = of_moments(1)
+    assert rankers.pick.ndcg["trees"] > rankers.pick.ndcg["linear"] + 0.1
+    assert rankers.ranker.name == rankers.pick.name != "linear"
+    assert "only moment" in rankers.pick.why
+
+
+def test_across_time_the_one_that_still_holds_is_chosen_and_learns_from_all(of_moments: Any) -> None:
+    rankers = of_moments(2)
+    assert rankers.pick.ndcg["linear"] > rankers.pick.ndcg["trees"]
+    assert (rankers.ranker.name, rankers.pick.name) == ("linear", "linear")
+    assert rankers.figures["choice_ndcg@10_linear"] == rankers.pick.ndcg["linear"]
+    assert rankers.figures["ranker_rows"] == 2 * USERS * EACH
+
+
+@pytest.mark.parametrize("asked", ["trees", "ensemble"])
+def test_the_one_that_was_asked_for_is_fitted_and_nothing_else_judged(asked: str, of_moments: Any) -> None:
+    rankers = of_moments(2, ranker=asked)
+    assert rankers.ranker.name == rankers.pick.name == asked
+    assert set(rankers.pick.ndcg) == {asked}
+    assert rankers.reads[HONEST]
+    assert rankers.importance[HONEST] > 0
