@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from contracts.serving import SOURCES
+
 pytestmark = pytest.mark.xdist_group("e2e")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,7 +202,7 @@ def test_a_request_leads_back_to_its_context_by_token_only(service: str) -> None
 
     wait_until(found, 10, "the context record")
     assert record["user_id"] == "12005"
-    assert set(record["candidates"]) == {"two_tower", "graph", "content", "trending"}
+    assert set(record["candidates"]) == set(SOURCES)
 
 
 def test_export_turns_the_log_back_into_a_data_set_that_train_accepts(

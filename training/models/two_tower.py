@@ -223,7 +223,9 @@ class UserTower(nn.Module):
         session = (weights.unsqueeze(-1) * keys).sum(1)  # [B, D]
         both = self.drop(torch.cat([who, session + self.nobody], dim=-1))
         crowd = torch.sigmoid(self.crowd) + torch.zeros_like(who[:, :1])
-        return with_last(self.apart(who + session + self.mix(both)), crowd)
+        taste = who + session + self.mix(both)
+        alone = self.training and len(taste) == 1  # one user has no deviation to be divided by
+        return with_last(taste if alone else self.apart(taste), crowd)
 
 
 @dataclass(frozen=True, slots=True)

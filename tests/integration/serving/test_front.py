@@ -8,6 +8,7 @@ import pytest
 from bentos.telemetry.exposures import read_exposures
 from contracts.front import FrontOverrides
 from contracts.rules import RulesDocument
+from contracts.serving import SOURCES
 from tests.serving_processes import free_port, running, wait_until
 
 KEY = "a-front-key-of-the-tests"
@@ -118,7 +119,7 @@ def test_no_time_left_is_a_lower_rung_at_once(served):
         ({"overrides": "{"}, "x-streamrec-overrides"),
         ({"overrides": '{"rules": {"version": 1}}'}, "x-streamrec-overrides"),
         ({"overrides": '{"sources_off": ["what"]}'}, "x-streamrec-overrides"),
-        ({"overrides": overrides(None, "two_tower", "graph", "content", "trending")}, "x-streamrec-overrides"),
+        ({"overrides": overrides(None, *SOURCES)}, "x-streamrec-overrides"),
         ({"deadline_ms": "soon"}, "x-streamrec-deadline-ms"),
         ({"deadline_ms": "nan"}, "x-streamrec-deadline-ms"),
         ({"rung": "first"}, "x-streamrec-rung"),

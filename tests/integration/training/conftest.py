@@ -32,7 +32,7 @@ def quick() -> TrainConfig:
             two_tower=TwoTowerConfig(min_steps=5, max_steps=5, batch=64, hidden=16),
             graph=LightGCNConfig(min_steps=5, max_steps=5, batch=64, dimensions=8),
         ),
-        ranking=RankingConfig(ranker="dcn"),
+        ranking=RankingConfig(ranker="dcn", moments=2, window_share=0.1),
         dcn=DcnConfig(cross_layers=1, hidden=(16,), epochs=3, min_steps=3),
     )
 
