@@ -82,7 +82,8 @@ def test_three_bundles_that_fit_one_another_are_registered_with_evidence(trained
         assert evidence is not None
         checks = {check.name: check for check in evidence.checks}
         assert {"lineage", "artifacts", "parity", "leakage"} <= set(checks)
-        assert [c for c in checks.values() if c.name not in ("metrics", "baselines") and c.verdict == "fail"] == []
+        of_quality = {"metrics", "baselines", "calibration"}  # of some dozen wishes: luck in a world as small as this
+        assert [c for c in checks.values() if c.name not in of_quality and c.verdict == "fail"] == []
         assert ("metrics" in checks) == (kind == "ranking")
         assert set(wanted(version.name)) <= set(checks)  # nothing of the checklist was never looked at
         card = (registry.bundle(version).folder.parent / "card.md").read_text()

@@ -275,7 +275,7 @@ def test_a_clock_that_is_wrong_is_its_own_verdict(
 def test_a_few_rows_of_a_wrong_clock_are_left_out_and_said(judge: Any, reference: Reference) -> None:
     pairs = again(reference)
     pairs[0] = (msgspec.structs.replace(pairs[0][0], clock_us=1_000_000), pairs[0][1])
-    report = judge(pairs, rows=0)
+    report = judge(pairs, rows=0, skew_mean=0.6)  # one user less leaves a shift of 0.5 open
     assert report.verdict == "ok"
     assert any("a clock is wrong" in problem for problem in report.problems)
 
