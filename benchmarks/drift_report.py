@@ -113,11 +113,15 @@ def draw(study: Study, target: Path) -> None:
     plt.close(figure)
 
 
-def page(text: str, study: Study) -> str:
+def replaced(text: str, sections: Mapping[str, str]) -> str:
     """`text` with what stands between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
-    for name, section in sections(study).items():
+    for name, section in sections.items():
         text = re.sub(rf"(?<=<!-- {name} -->).*?(?=<!-- /{name} -->)", lambda _, s=section: s, text, flags=re.DOTALL)
     return text
+
+
+def page(text: str, study: Study) -> str:
+    return replaced(text, sections(study))
 
 
 def main() -> None:
