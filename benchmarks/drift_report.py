@@ -116,7 +116,8 @@ def draw(study: Study, target: Path) -> None:
 def replaced(text: str, sections: Mapping[str, str]) -> str:
     """`text` with what stands between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
     for name, section in sections.items():
-        text = re.sub(rf"(?<=<!-- {name} -->).*?(?=<!-- /{name} -->)", lambda _, s=section: s, text, flags=re.DOTALL)
+        literal = section.replace("\\", r"\\")
+        text = re.sub(rf"(?<=<!-- {name} -->).*?(?=<!-- /{name} -->)", literal, text, flags=re.DOTALL)
     return text
 
 
