@@ -27,8 +27,9 @@ from features.item_item import ItemItem
 from features.two_tower_inputs import padded_inputs
 from registry.artifacts import Bundle, catalogue_hash, open_bundle, seal
 from training import parallel
+from training.baselines.past import last_events
 from training.export import export_onnx
-from training.interactions import HOUR_US, Items, Log, read_items, read_log
+from training.interactions import HOUR_US, Items, Log, Positives, read_items, read_log
 from training.models.content import ContentConfig, fit_content
 from training.models.item_item import ItemItemConfig, fit_item_item
 from training.models.lightgcn import LightGCNConfig, LightGCNModel, fit_lightgcn
@@ -103,7 +104,7 @@ def fit_retrieval(
     towers = parallel.together(fit_two_tower, log, catalogue, items.titles, retrieval.two_tower, seed, shown=shown)
     progress("export", 0, 1)
     figures |= _write_two_tower(part, towers, log, seed)
-    _write_seen(part, log)
+    _write_seen(part, positives, len(catalogue))
     _write_item_item(part, fit_item_item(positives, len(catalogue), retrieval.item_item))
     names = _write_item_features(part, items, log, item_features or {})
     np.save(part / "creator_exposure.npy", _creator_exposure(log, catalogue))
@@ -229,13 +230,9 @@ def last_interactions(log: Log, users: NDArray[np.int64]) -> tuple[NDArray[np.in
     return rows, ages
 
 
-def _write_seen(folder: Path, log: Log) -> None:
-    positive = log.weight > 0
-    n_items = int(log.item.max()) + 1
-    pairs, at = np.unique(log.user[positive].astype(np.int64) * n_items + log.item[positive], return_inverse=True)
-    last_us = np.zeros(len(pairs), np.int64)
-    np.maximum.at(last_us, at, log.timestamp_us[positive])
-    counts = np.bincount(pairs // n_items, minlength=log.n_users)
+def _write_seen(folder: Path, positives: Positives, n_items: int) -> None:
+    pairs, last_us = last_events(positives, n_items)
+    counts = np.bincount(pairs // n_items, minlength=positives.n_users)
     np.save(folder / "seen_indptr.npy", np.r_[0, np.cumsum(counts)].astype(np.int64))
     np.save(folder / "seen_items.npy", (pairs % n_items).astype(np.int32))
     np.save(folder / "seen_at_us.npy", last_us)

@@ -80,11 +80,17 @@ class Past:
         return TestSet(users.astype(np.int64), targets, self.n_items)
 
 
+def last_events(positives: Positives, n_items: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each user and item that met, ascending: user × N + item, and the moment of the last event in microseconds."""
+    pairs, at = np.unique(positives.user.astype(np.int64) * n_items + positives.item, return_inverse=True)
+    last_us = np.full(len(pairs), np.iinfo(np.int64).min)
+    np.maximum.at(last_us, at, positives.timestamp_us)
+    return pairs, last_us
+
+
 def history(positives: Positives, n_items: int, half_life_d: float | None = None) -> csr_matrix:
     """float32 [U, N]: the weight that a user's last event on an item has left; 1 without a half-life."""
-    pairs, at = np.unique(positives.user.astype(np.int64) * n_items + positives.item, return_inverse=True)
-    last = np.full(len(pairs), np.iinfo(np.int64).min)
-    np.maximum.at(last, at, positives.timestamp_us)
+    pairs, last = last_events(positives, n_items)
     weight = np.ones(len(pairs), np.float32) if half_life_d is None else decay(last, positives.until_us, half_life_d)
     return csr_matrix((weight, (pairs // n_items, pairs % n_items)), shape=(positives.n_users, n_items))
 
