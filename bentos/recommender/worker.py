@@ -189,6 +189,14 @@ def _load(bento: Path | None, entry: str, name: str, runners: dict[str, str]) ->
     return service
 
 
+def doors(listener: socket.socket) -> list[socket.socket]:
+    """`DOORS` ways to one queue. All processes that inherited the listener share whether it blocks, and `dup` hands on
+    what Python holds of it: a worker that starts must not make the accepting of those that serve block.
+    """
+    listener.setblocking(False)
+    return [listener, *(listener.dup() for _ in range(DOORS - 1))]
+
+
 def unix_listener(path: Path) -> socket.socket:
     """Bound beside its place and renamed into it: a restarted worker takes the place of a dead one in one step, and
     nobody else may connect (0600).
@@ -255,7 +263,7 @@ def main() -> None:
 
     def serve() -> None:
         server = Server(config, service, table, arguments.drain_s)
-        server.run(sockets=[listener, *(listener.dup() for _ in range(DOORS - 1))] if listener else None)
+        server.run(sockets=doors(listener) if listener else None)
         if not server.started:
             raise SystemExit(NOT_STARTED)
 
