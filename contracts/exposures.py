@@ -5,13 +5,15 @@ droppable. Both carry `schema`; readers refuse a schema they do not know.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import msgspec
 
+from contracts.ids import PackedIds
 from contracts.serving import Aim, Degradation, Outcome, Variant
 
 EXPOSURE_SCHEMA = 1
-CONTEXT_SCHEMA = 2  # 1 had nothing from `aim` on
+CONTEXT_SCHEMA = 3  # 1 had nothing from `aim` on, 2 nothing `packed`
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -92,6 +94,17 @@ class ShownRows(msgspec.Struct, frozen=True):
     rows: bytes
 
 
+class PackedCandidates(msgspec.Struct, frozen=True):
+    """counts: source → how many of the ids, which come one source after the other, best first."""
+
+    counts: dict[str, int]
+    ids: PackedIds
+
+    def unpacked(self) -> dict[str, list[str]]:
+        ids, ends = self.ids.unpacked(), accumulate(self.counts.values())
+        return {source: ids[end - n : end] for (source, n), end in zip(self.counts.items(), ends, strict=True)}
+
+
 class ContextRecord(msgspec.Struct, frozen=True):
     request_id: str
     timestamp_us: int
@@ -122,4 +135,5 @@ class ContextRecord(msgspec.Struct, frozen=True):
     candidate_scores: dict[str, list[float]] = {}
     ranked_item_ids: list[str] = []
     ranked_scores: list[float] = []
+    packed: PackedCandidates | None = None  # `candidates` on their way to a reader, who finds them there
     schema: int = CONTEXT_SCHEMA

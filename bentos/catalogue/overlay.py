@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bentos.recommender.models import Models, RetrievalModels
 from contracts.catalogue import Catalogue
-from contracts.ids import GrownIndex, ids_at
+from contracts.ids import GrownIndex, PackedIds, ids_at, packed_at
 from contracts.live_items import ItemState
 from features.standing import entry_standing
 
@@ -57,6 +57,11 @@ class _Joined(Sequence[str]):
         of_bento = rows < self._n
         names = iter(ids_at(self._first, rows[of_bento]))  # many at once cost a fraction of what each costs alone
         return [next(names) if row < self._n else self._more[row - self._n] for row in rows.tolist()]
+
+    def pack(self, rows: NDArray[np.int32]) -> PackedIds:
+        if not len(rows) or int(rows.max()) < self._n:
+            return packed_at(self._first, rows)
+        return PackedIds.of(self.take(rows))
 
 
 def additions(catalogue: Catalogue, states: Iterable[ItemState]) -> list[ItemState]:

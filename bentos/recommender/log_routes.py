@@ -44,5 +44,7 @@ async def request(scope: Scope, receive: Receive, send: Send, runtime: Logs, req
     record = await runtime.find_context(wanted)
     if record is None:
         raise HttpProblem(404, f"no context was logged for request {wanted}")
-    await respond(send, 200, msgspec.json.encode(record), headers=[(b"x-request-id", request_id.encode())])
+    document = msgspec.to_builtins(record)
+    del document["packed"]  # it is in `candidates`
+    await respond(send, 200, msgspec.json.encode(document), headers=[(b"x-request-id", request_id.encode())])
     return 200

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from bentos.recommender import side_effects
-from bentos.recommender.slates import ids_of
 from bentos.recommender.upkeep import Upkeep
 from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.states import keep_rules
@@ -67,9 +66,6 @@ class Recorder:
             self._kept_rules.add(answer.versions.rules)
             keep = partial(self._keep, answer.versions.rules, answer.funnel.rules)
             threading.Thread(target=keep, name="keep-rules", daemon=True).start()
-        ids = None
-        if self._contexts.keeps_candidates(query.request_id):
-            ids = partial(ids_of, answer.funnel.models.catalogue.item_ids)
         self._contexts.append(
             side_effects.context_record(
                 query,
@@ -78,7 +74,8 @@ class Recorder:
                 versions=answer.versions,
                 states=states,
                 with_rows=self._contexts.keeps_rows(query.request_id),
-                with_candidates=ids,
+                item_ids=answer.funnel.models.catalogue.item_ids,
+                with_candidates=self._contexts.keeps_candidates(query.request_id),
             )
         )
 

@@ -1,16 +1,13 @@
 """What an answer leaves behind, off the response path: its exposure and, sampled, its context."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bentos.recommender.slates import packed_candidates
 from bentos.recommender.types import Query, Slate
 from contracts.exposures import ContextRecord, Exposure, States, Versions
+from contracts.ids import ids_at
 from features.resolve import LAST_10, interaction_words
-
-IdsAt = Callable[[NDArray[np.int32]], Sequence[str]]
 
 
 def exposure(query: Query, slate: Slate, versions: Versions) -> Exposure:
@@ -42,13 +39,14 @@ def context_record(
     versions: Versions | None = None,
     states: States | None = None,
     with_rows: bool = False,
-    with_candidates: IdsAt | None = None,
+    item_ids: Sequence[str] | None = None,
+    with_candidates: bool = False,
 ) -> ContextRecord:
-    """with_rows: what the ranker read of the first items shown. with_candidates: ids of item rows, where the record is
-    to have all candidates with their scores."""
+    """with_rows: what the ranker read of the first items shown. item_ids: of the catalogue; without them candidates are
+    left out. with_candidates: all of them with their scores, not their ids alone."""
     state, stale = slate.state, list(slate.stale)
-    ranked = None if with_candidates is None else slate.ranked
-    brought = {} if with_candidates is None else slate.brought
+    ranked = slate.ranked if with_candidates else None
+    brought = slate.brought if with_candidates else {}
     return ContextRecord(
         request_id=query.request_id,
         timestamp_us=time.time_ns() // 1000,
@@ -58,7 +56,7 @@ def context_record(
         context=dict(query.context),
         exclude=exclude,
         features=list(slate.used),
-        candidates={source: list(ids) for source, ids in slate.candidates.items()},
+        candidates={},
         top_item_ids=[item for item, _ in slate.top],
         top_scores=[score for _, score in slate.top],
         digest=slate.digest,
@@ -76,6 +74,7 @@ def context_record(
         versions=versions,
         states=states,
         candidate_scores={name: result.scores.tolist() for name, result in brought.items()},
-        ranked_item_ids=[] if with_candidates is None or ranked is None else list(with_candidates(ranked.items)),
+        ranked_item_ids=[] if item_ids is None or ranked is None else ids_at(item_ids, ranked.items),
         ranked_scores=[] if ranked is None else ranked.score.tolist(),
+        packed=None if item_ids is None else packed_candidates(item_ids, slate.brought),
     )

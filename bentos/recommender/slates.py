@@ -1,16 +1,15 @@
 """From ordered candidates to the words of an answer."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bentos.recommender.types import Candidates
+from bentos.recommender.types import Candidates, SourceResult
 from contracts.catalogue import Catalogue
-from contracts.exposures import ShownRows
-from contracts.ids import ids_at
+from contracts.exposures import PackedCandidates, ShownRows
+from contracts.ids import ids_at, packed_at
 from contracts.serving import SOURCES, Degradation, RankedBy
 from features.ranking import row_schema
 
@@ -19,30 +18,13 @@ SHOWN_ROWS = 20
 ROW_SIGNATURE = row_schema().signature[:12]
 
 
-class IdsBySource(Mapping[str, tuple[str, ...]]):
-    """What each source brought, as ids; looked up only when somebody reads them, which is off the response path."""
-
-    def __init__(self, item_ids: Sequence[str], items: Mapping[str, NDArray[np.int32]]) -> None:
-        self._item_ids = item_ids
-        self._items = items
-        self._ids: dict[str, tuple[str, ...]] | None = None
-
-    def __getitem__(self, source: str) -> tuple[str, ...]:
-        if self._ids is None:
-            self._ids = self._looked_up()
-        return self._ids[source]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def _looked_up(self) -> dict[str, tuple[str, ...]]:
-        parts = list(self._items.values())
-        ids = ids_of(self._item_ids, np.concatenate(parts)) if parts else ()
-        ends = accumulate(map(len, parts))
-        return {name: ids[end - len(part) : end] for (name, part), end in zip(self._items.items(), ends, strict=True)}
+def packed_candidates(item_ids: Sequence[str], brought: Mapping[str, SourceResult]) -> PackedCandidates | None:
+    """The ids of what each source brought. None: no source was asked."""
+    if not brought:
+        return None
+    items = np.concatenate([result.items for result in brought.values()])
+    counts = {name: len(result.items) for name, result in brought.items()}
+    return PackedCandidates(counts, packed_at(item_ids, items))
 
 
 def ids_of(item_ids: Sequence[str], items: NDArray[np.int32]) -> tuple[str, ...]:

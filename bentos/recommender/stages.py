@@ -20,7 +20,7 @@ from bentos.recommender.models import Models
 from bentos.recommender.ranking import NO_BREAKERS, Given, rank
 from bentos.recommender.rerank.base import Reranker
 from bentos.recommender.retrieval import Retrieval
-from bentos.recommender.slates import IdsBySource, RowsOfShown, digest_of, ids_of, rung, source_names, top_of
+from bentos.recommender.slates import RowsOfShown, digest_of, ids_of, rung, source_names, top_of
 from bentos.recommender.types import Candidates, Query, Slate, User
 from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
@@ -146,9 +146,7 @@ class Stages:
             flight.used = (*user.used, *view.used)
             flight.items_from = view.source
         item_ids = self.models.catalogue.item_ids
-        brought = {name: result.items for name, result in flight.brought.items()}
         for_context: dict[str, Any] = {
-            "candidates": IdsBySource(item_ids, brought),
             "top": top_of(item_ids, ranked),
             "digest": digest_of(ranked),
             "ranked": ranked,

@@ -122,8 +122,7 @@ class Slate:
     notes: tuple[str, ...] = ()
     stages_ms: Mapping[str, float] = field(default_factory=dict)
     debug: Mapping[str, Any] | None = None
-    # For the context record: ids by source, the first 50 after ranking, digest over all, and what these are made of.
-    candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # For the context record: the first 50 after ranking, digest over all, and what these are made of.
     top: tuple[tuple[str, float], ...] = ()
     digest: str = ""
     used: tuple[FeatureUsed, ...] = ()

@@ -27,6 +27,7 @@ class LogKind:
     arrow: pa.Schema
     to_row: Callable[[Any], dict[str, Any]]
     oldest: int = 1  # schema that is read: later ones only add fields with defaults
+    unpack: Callable[[Any], Any] | None = None  # what was written → what is read
 
     def decode(self, payload: bytes) -> Any:
         """
@@ -40,7 +41,8 @@ class LogKind:
                 f"{self.name} log: a record has schema {schema}, this version reads {self.schema_version}",
                 next_command="read it with the version of streamrec that wrote it, or a newer one",
             )
-        return _decoder(self.type).decode(payload)
+        record = _decoder(self.type).decode(payload)
+        return record if self.unpack is None else self.unpack(record)
 
     def table(self, records: Sequence[Any]) -> pa.Table:
         return pa.Table.from_pylist([self.to_row(r) for r in records], schema=self.arrow)
@@ -76,6 +78,12 @@ def _context_row(record: ContextRecord) -> dict[str, Any]:
         part = getattr(record, name)
         row[name] = None if part is None else msgspec.structs.asdict(part)
     return row
+
+
+def _unpacked(record: ContextRecord) -> ContextRecord:
+    if record.packed is None:
+        return record
+    return msgspec.structs.replace(record, candidates=record.packed.unpacked(), packed=None)
 
 
 def _attempt_row(record: Attempt) -> dict[str, Any]:
@@ -188,6 +196,7 @@ CONTEXTS = LogKind(
         ]
     ),
     _context_row,
+    unpack=_unpacked,
 )
 
 ATTEMPTS = LogKind(

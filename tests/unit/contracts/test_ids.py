@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bentos.catalogue.overlay import _Joined  # what a grown catalogue has for ids
 from bentos.recommender.catalogue import ArrowStrings
 from contracts.errors import DataError
-from contracts.ids import IdIndex, ids_at
+from contracts.ids import IdIndex, ids_at, packed_at
 
 IDS = st.text(max_size=6).filter(lambda text: not text.endswith("\0") and max(text, default="a") < "\ud800")
 
@@ -51,3 +51,6 @@ def test_many_ids_at_once_are_those_that_each_row_has(ids: list[str], data: st.D
     grown = _Joined(ArrowStrings(pa.array(ids[:first], pa.string())), ids[first:])
     expected = [ids[row] for row in rows.tolist()]
     assert ids_at(ids, rows) == ids_at(column, rows) == ids_at(grown, rows) == expected
+    wide = ArrowStrings(pa.array(ids, pa.large_string()))
+    for kept in (ids, column, wide, grown):
+        assert packed_at(kept, rows).unpacked() == expected
