@@ -59,7 +59,7 @@ class Load:
         before, compute = self.admission.overloaded, self._compute
         start = self.admission.start(began, left_s=left_s, queued_s=self.queued_s, stretch=compute.stretch)
         if before and not self.admission.overloaded:
-            compute.stretch = 1.0  # that was beside a flood of lists, with few jobs to learn it from
+            compute.forget_stretch()  # that was beside a flood of lists, with few jobs to learn it from
         if start is None:
             raise Overloaded("requests come faster than even lists can be sent", retry_after_s=1)
         aim = start if self._ceiling == "full" else _lower(start, self._ceiling)

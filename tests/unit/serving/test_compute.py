@@ -87,3 +87,14 @@ def test_what_has_begun_goes_before_what_has_not():
         compute.close()
 
     asyncio.run(main())
+
+
+def test_how_far_the_clock_runs_ahead_is_told_by_time_and_not_by_the_number_of_jobs():
+    compute = Compute()
+    compute.close()
+    for _ in range(200):  # as measured beside a busy loop: the small one waits for its turn, and then is done
+        compute._learn(6e-3, 0.25e-3)
+        compute._learn(8e-3, 5.5e-3)
+    assert compute.stretch == pytest.approx(14 / 5.75, rel=0.1)
+    compute.forget_stretch()
+    assert compute.stretch == 1.0
