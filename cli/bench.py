@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cli.output import Json, emit, err, errors_end_well, out, table
+from cli.processes import ended_by_signals
 from contracts.errors import UsageError
 from contracts.settings import load_settings
 
@@ -32,7 +33,7 @@ def serve(
     ] = "",
     pairs: Pairs = 10,
     seconds: Seconds = 4.0,
-    clients: Annotated[int, typer.Option(min=1, max=1024, help="Connections of the closed loop.")] = 8,
+    clients: Annotated[int, typer.Option(min=1, max=1024, help="Connections of the closed loop.")] = 4,
     users: Users = 50_000,
     items: Items = 200_000,
     extras: Annotated[
@@ -57,7 +58,7 @@ def serve(
     if unknown := sorted(set(names) - set(contestants.PEERS)):
         raise UsageError(f"there is no peer {unknown[0]}; there are {', '.join(contestants.PEERS)}")
     plan = Plan(_cache(), names, pairs, seconds, clients, _size(users, items), extras)
-    with err.status("the reference workload") as status:
+    with ended_by_signals(), err.status("the reference workload") as status:
         if growth is None:
             document = run(plan, lambda text: status.update(text), lambda so_far: _saved(so_far, save))
         else:
@@ -128,7 +129,7 @@ def gateway(
     """
     from benchmarks.gateway import run
 
-    with err.status("with and without a gateway"):
+    with ended_by_signals(), err.status("with and without a gateway"):
         document = run(pairs, seconds, clients, items, shadow=shadow)
     _saved(document, save)
     emit(document, as_json=as_json)

@@ -87,7 +87,9 @@ def lineage(facts: Facts) -> list[Markup]:
                 ("took", f"{facts.seconds:,.0f} s until this report"),
             ]
         ),
-        html.paragraph("The same training again; its rows are kept as a snapshot, also when the folder is gone:"),
+        html.paragraph("The same training again, from what the run has kept, every figure compared:"),
+        html.code(f"streamrec train --from-run {facts.run_id}"),
+        html.paragraph("As it was asked for, on the data set as it is now:"),
         html.code(facts.command(until)),
         html.folded("everything that has a number", html.facts(_flat(facts.config))),
         html.folded("the quality policy", html.facts(_flat(facts.policy.model_dump(mode="json")))),
