@@ -86,7 +86,7 @@ def register(app: typer.Typer) -> None:
             data = settings.home / "quickstart-data"
             if not (data / "dataset.toml").exists():
                 _streamrec("data", "synth", str(data), "--seed", str(seed))
-        trained = _streamrec("train", "--data", str(data), "--seed", str(seed))
+        trained = _streamrec("train", "--data", str(data), "--seed", str(seed), "--moments", "4")  # within 3 minutes
         built = _streamrec("build")
         _streamrec("features", "materialize", "--data", str(data), "--bento", built["tag"])
         with processes.ended_by_signals():

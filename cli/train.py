@@ -57,8 +57,18 @@ def train(
         typer.Option(
             "--from-run",
             metavar="RUN",
-            help="In place of --data, --seed and --until: repeat this run from its snapshot and its recipe, and "
+            help="In place of --data, --seed, --until and --moments: repeat this run from its snapshot and its recipe, and "
             "compare every figure (exit 1 where one differs).",
+        ),
+    ] = None,
+    moments: Annotated[
+        int | None,
+        typer.Option(
+            "--moments",
+            min=1,
+            max=12,
+            help="At how many moments before the cut the rankers learn: fewer are quicker, and worse.",
+            show_default="8",
         ),
     ] = None,
     bundles: Annotated[
@@ -74,7 +84,8 @@ def train(
     Example: `streamrec train --data data/synth --seed 7`
     """
     if from_run is not None:
-        given = [name for name, value in (("--data", data), ("--until", until), ("--seed", seed)) if value is not None]
+        told = (("--data", data), ("--until", until), ("--seed", seed), ("--moments", moments))
+        given = [name for name, value in told if value is not None]
         if given:
             raise UsageError(f"--from-run repeats what the run was told: leave out {', '.join(given)}")
         _again(from_run, bundles, as_json)
@@ -85,12 +96,23 @@ def train(
     until_us = moment_us(until, "--until")
     _tame_libraries()
     from training import parallel
+    from training.pipeline import TrainConfig
     from training.pipeline import train as run
+    from training.ranking import RankingConfig
 
     if parallel.follows():
         raise typer.Exit(parallel.follow())
+    config = TrainConfig(ranking=RankingConfig(**({} if moments is None else {"moments": moments})))
     with parallel.lead(), progress_display() as progress:
-        result = run(data, until_us=until_us, seed=seed or 0, settings=settings, keep=bundles, progress=progress)
+        result = run(
+            data,
+            until_us=until_us,
+            seed=seed or 0,
+            settings=settings,
+            config=config,
+            keep=bundles,
+            progress=progress,
+        )
     document, human = _told(result)
     emit(document, as_json=as_json, human=human)
 

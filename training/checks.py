@@ -35,7 +35,7 @@ FITTED_BY: Mapping[Ranker, str] = {
     "linear": "scikit-learn",
     "trees": "LightGBM",
     "dcn": "PyTorch",
-    "ensemble": "LightGBM, PyTorch, scikit-learn",
+    "ensemble": "LightGBM, PyTorch",
 }
 GATE = ("popularity", "recency_popularity_14d", "ease")
 

@@ -35,7 +35,7 @@ from training.holdout import read_window, test_set, time_of_share, user_words
 from training.importance import permutation_importance
 from training.interactions import DAY_US, Log, read_items, read_log
 from training.models.dcn_v2 import DcnConfig, RankingRows, fit_dcn
-from training.models.ensemble import of_all
+from training.models.ensemble import of_both
 from training.models.fitted import Fitted, Pick, of_dcn, of_logistic, of_trees, pick
 from training.models.logistic import Logistic, fit_logistic
 from training.models.trees import TreesConfig, fit_trees
@@ -58,7 +58,7 @@ class RankingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    moments: int = Field(4, ge=1, le=8)
+    moments: int = Field(8, ge=1, le=12)
     window_share: float = Field(0.05, gt=0, lt=0.5)
     horizon_d: float | None = Field(None, gt=0)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
@@ -282,9 +282,8 @@ class _Fits:
         """only: fit that one, and what it is made of, which stands before it."""
         schema, seed, costs = self.schema, self.seed, self.costs
         fitted = []
-        if only in (None, "linear", "ensemble"):
-            line = fit_logistic(schema, train, held_out, seed=seed, costs=costs)
-            fitted.append(of_logistic(line, schema))
+        if only in (None, "linear"):
+            fitted.append(of_logistic(fit_logistic(schema, train, held_out, seed=seed, costs=costs), schema))
         if only in (None, "trees", "ensemble"):
             boosted = fit_trees(
                 schema, train, held_out, seed=seed, config=self.trees, costs=costs, progress=self.progress
@@ -297,7 +296,7 @@ class _Fits:
             )
             fitted.append(of_dcn(network))
         if only in (None, "ensemble"):
-            fitted.append(of_all(boosted, network, line, held_out))
+            fitted.append(of_both(boosted, network, held_out))
         return fitted
 
 

@@ -77,8 +77,8 @@ def files(dcn: DcnV2, trees: Trees, logistic: Logistic, tmp_path_factory: pytest
     torch.export.save(program, folder / "dcn.pt2")
     export_trees(trees, folder / "trees.onnx", ROWS)
     (folder / "trees.txt").write_text(write_trees(trees.trees, WIDTH))
-    all_three = Ensemble(trees, dcn, logistic, DATA)
-    export_ensemble(all_three, folder / "ensemble.onnx", ROWS)
+    both = Ensemble(trees, dcn, DATA)
+    export_ensemble(both, folder / "ensemble.onnx", ROWS)
     logistic.save(folder / "linear.npz")
     by_dcn, by_trees = predict(dcn, ROWS), trees.predict(ROWS)
     return {
@@ -87,7 +87,7 @@ def files(dcn: DcnV2, trees: Trees, logistic: Logistic, tmp_path_factory: pytest
         "DCN-V2, exported": Made(folder / "dcn.pt2", of_format("torch"), by_dcn),
         "trees, ONNX": Made(folder / "trees.onnx", of_format("onnx"), by_trees),
         "trees, LightGBM": Made(folder / "trees.txt", of_format("lightgbm"), by_trees),
-        "trees, DCN-V2 and a line": Made(folder / "ensemble.onnx", of_format("onnx"), all_three.predict(ROWS)),
+        "trees and DCN-V2": Made(folder / "ensemble.onnx", of_format("onnx"), both.predict(ROWS)),
         "linear": Made(folder / "linear.npz", of_format("numpy"), logistic.predict(ROWS)),
     }
 
@@ -98,7 +98,7 @@ ADAPTERS = (
     "DCN-V2, exported",
     "trees, ONNX",
     "trees, LightGBM",
-    "trees, DCN-V2 and a line",
+    "trees and DCN-V2",
     "linear",
 )
 

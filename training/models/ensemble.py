@@ -1,4 +1,4 @@
-"""Trees, DCN-V2 and a line together: the mean of their calibrated log odds, calibrated again, as one graph.
+"""Trees and DCN-V2 together: the mean of their calibrated log odds, calibrated again, as one graph.
 
 They read the same rows and err apart: docs/models.md. R rows, F columns.
 """
@@ -16,19 +16,17 @@ from contracts.errors import ArtifactError
 from training.export import MAX_ONNX_DIFFERENCE
 from training.models.dcn_v2 import DcnV2, RankingRows, export_dcn, platt, predict
 from training.models.fitted import Fitted, Written
-from training.models.logistic import Logistic
-from training.models.trees import IR, OPSET, Trees, hard_rows, trees_graph
+from training.models.trees import Trees, hard_rows, trees_graph
 
-NAMES = ("trees", "dcn", "linear")
-FAR = 10.0  # deviations; the line learned nothing of what lies beyond
+NAMES = ("trees", "dcn")
 
 
 class Ensemble:
-    """rows float32 [R, F] → sigmoid(slope × mean of the three models' log odds + offset)."""
+    """rows float32 [R, F] → sigmoid(slope × mean of both models' log odds + offset)."""
 
-    def __init__(self, trees: Trees, dcn: DcnV2, linear: Logistic, held_out: RankingRows) -> None:
+    def __init__(self, trees: Trees, dcn: DcnV2, held_out: RankingRows) -> None:
         """held_out: rows of other users, to calibrate on; without positives the mean stands as it is."""
-        self.trees, self.dcn, self.linear = trees, dcn, linear
+        self.trees, self.dcn = trees, dcn
         self.slope, self.offset = 1.0, 0.0
         if held_out.labels.any():
             self.slope, self.offset = platt(self.mean(held_out.rows), held_out.labels)
@@ -36,7 +34,7 @@ class Ensemble:
     def mean(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         slope, offset = self.dcn.calibration.tolist()
         network = slope * predict(self.dcn, rows, raw=True) + offset
-        return np.asarray((self.trees.logits(rows) + network + _line(self.linear, rows)) / len(NAMES), np.float32)
+        return np.asarray((self.trees.logits(rows) + network) / 2, np.float32)
 
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         return (self.slope * self.mean(rows) + self.offset).astype(np.float32)
@@ -45,10 +43,10 @@ class Ensemble:
         return (1 / (1 + np.exp(-self.logits(rows)))).astype(np.float32)
 
 
-def of_all(trees: Trees, dcn: DcnV2, linear: Logistic, held_out: RankingRows) -> Fitted:
+def of_both(trees: Trees, dcn: DcnV2, held_out: RankingRows) -> Fitted:
     """The ensemble among the other rankers."""
-    model = Ensemble(trees, dcn, linear, held_out)
-    reads = trees.reads | np.array([*(dcn.scale > 0).tolist(), *dcn.tells_apart]) | (linear.weights != 0)
+    model = Ensemble(trees, dcn, held_out)
+    reads = trees.reads | np.array([*(dcn.scale > 0).tolist(), *dcn.tells_apart])
 
     def write(folder: Path, rows: NDArray[np.float32]) -> Written:
         return Written({"format": "onnx"}, export_ensemble(model, folder / "ensemble.onnx", rows))
@@ -57,7 +55,7 @@ def of_all(trees: Trees, dcn: DcnV2, linear: Logistic, held_out: RankingRows) ->
 
 
 def export_ensemble(model: Ensemble, path: Path, rows: NDArray[np.float32]) -> float:
-    """Write `rows` float32 [R, F] → `score` float32 [R] by rename; the largest difference from the models.
+    """Write `rows` float32 [R, F] → `score` float32 [R] by rename; the largest difference from the two models.
 
     Raises:
         ArtifactError: they differ by more than 1e-4.
@@ -78,9 +76,11 @@ def export_ensemble(model: Ensemble, path: Path, rows: NDArray[np.float32]) -> f
 
 
 def _graph(model: Ensemble, network: onnx.ModelProto) -> onnx.ModelProto:
-    """All graphs over one input, and what makes a probability of what they say."""
-    graphs = (trees_graph(model.trees), network, _line_graph(model.linear))
-    parts = [compose.add_prefix_graph(one.graph, f"{name}/") for name, one in zip(NAMES, graphs, strict=True)]
+    """Both graphs over one input, and what makes a probability of their two."""
+    parts = [
+        compose.add_prefix_graph(graph.graph, f"{name}/")
+        for name, graph in zip(NAMES, (trees_graph(model.trees), network), strict=True)
+    ]
     if any(part.node[-1].op_type != "Sigmoid" for part in parts):
         raise ArtifactError("a graph of the ensemble does not end in a sigmoid")
     nodes = [helper.make_node("Identity", ["rows"], [f"{name}/rows"]) for name in NAMES]
@@ -88,12 +88,12 @@ def _graph(model: Ensemble, network: onnx.ModelProto) -> onnx.ModelProto:
         nodes += part.node[:-1]  # without the sigmoid: what goes into it are the log odds
     log_odds = [part.node[-1].input[0] for part in parts]
     nodes += [
-        helper.make_node("Sum", log_odds, ["all"]),
-        helper.make_node("Mul", ["all", "part_of_slope"], ["scaled"]),
+        helper.make_node("Add", log_odds, ["both"]),
+        helper.make_node("Mul", ["both", "half_slope"], ["scaled"]),
         helper.make_node("Add", ["scaled", "offset"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["score"]),
     ]
-    numbers = {"part_of_slope": model.slope / len(NAMES), "offset": model.offset}
+    numbers = {"half_slope": model.slope / 2, "offset": model.offset}
     constants = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in numbers.items()]
     columns = network.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     graph = helper.make_graph(
@@ -103,44 +103,8 @@ def _graph(model: Ensemble, network: onnx.ModelProto) -> onnx.ModelProto:
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])],
         [*(weight for part in parts for weight in part.initializer), *constants],
     )
-    wanted = {o.domain: o.version for one in (graphs[2], graphs[0], network) for o in one.opset_import}
+    wanted = {o.domain: o.version for o in trees_graph(model.trees).opset_import} | {
+        o.domain: o.version for o in network.opset_import
+    }
     opsets = [helper.make_opsetid(domain, version) for domain, version in wanted.items()]
     return helper.make_model(graph, opset_imports=opsets, ir_version=max(9, network.ir_version))
-
-
-def _line(linear: Logistic, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Its log odds, float32 [R]."""
-    with np.errstate(over="ignore"):
-        values = np.clip((rows - linear.mean) / linear.scale, -FAR, FAR)
-    return np.asarray(values @ linear.weights + np.float32(linear.bias), np.float32)
-
-
-def _line_graph(linear: Logistic) -> onnx.ModelProto:
-    nodes = [
-        helper.make_node("Sub", ["rows", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "scale"], ["standard"]),
-        helper.make_node("Clip", ["standard", "least", "most"], ["near"]),
-        helper.make_node("MatMul", ["near", "weights"], ["sum"]),
-        helper.make_node("Squeeze", ["sum", "columns"], ["flat"]),
-        helper.make_node("Add", ["flat", "bias"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["score"]),
-    ]
-    numbers = {
-        "mean": linear.mean,
-        "scale": linear.scale,
-        "weights": linear.weights[:, None],
-        "bias": np.float32(linear.bias),
-        "least": np.float32(-FAR),
-        "most": np.float32(FAR),
-    }
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["batch", len(linear.weights)])],
-        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])],
-        [
-            *(numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in numbers.items()),
-            numpy_helper.from_array(np.array([1]), "columns"),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)

@@ -44,7 +44,7 @@ class TreesConfig:
     l2: float = 5.0
     bins: int = 127
     patience: int = 30  # rounds without a better log loss on the held-out users
-    max_rows: int = 1_500_000
+    max_rows: int = 3_000_000
 
 
 @dataclass(frozen=True)

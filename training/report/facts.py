@@ -59,4 +59,7 @@ class Facts:
     def command(self, until: str | None) -> str:
         """The command that trained this. until: `--until` in words."""
         words = ["streamrec", "train", "--data", self.data_source, *(["--until", until] if until else [])]
-        return shlex.join([*words, "--seed", str(self.seed)])
+        moments = self.config.get("ranking", {}).get("moments")
+        return shlex.join(
+            [*words, "--seed", str(self.seed), *(["--moments", str(moments)] if moments is not None else [])]
+        )
