@@ -57,8 +57,8 @@ def train(
         typer.Option(
             "--from-run",
             metavar="RUN",
-            help="In place of --data, --seed, --until and --moments: repeat this run from its snapshot and its recipe, and "
-            "compare every figure (exit 1 where one differs).",
+            help="In place of --data, --seed, --until and --moments: repeat this run from its snapshot and its recipe, "
+            "and compare every figure (exit 1 where one differs).",
         ),
     ] = None,
     moments: Annotated[
