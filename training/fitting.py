@@ -84,6 +84,9 @@ class Fitter:
             _fit(*self._job, until_us, out, self._progress)
             return open_bundle(out, "retrieval")
         future.result()
+        if self._pool is not None and all(one.done() for one in self._ahead.values()):
+            self._pool.shutdown()  # each of its processes holds a gigabyte that the rankers need
+            self._pool = None
         self._progress("retrieval models", sum(f.done() for f in self._ahead.values()), len(self._ahead))
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(self._staging / str(until_us), out)

@@ -217,6 +217,18 @@ def fit_rankers(
         warnings.append("no user has a new item before the cut: the ranker keeps the order of retrieval")
         data = RankingRows(np.zeros((1, len(schema.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
     held_out, train, order = hold_out_people(data, ranking.held_out_share, seed)
+    sizes = {
+        "ranker_rows": float(len(data.labels)),
+        "ranker_users": float(data.n_users),
+        "ranker_positives": float(data.labels.sum()),
+    }
+    hidden = withheld(framing.ranking.features)
+    sample = data.take(np.sort(order[:SAMPLED_USERS])).without(schema, hidden).rows
+    studied = data.take(np.sort(order[:STUDIED_USERS])).without(schema, hidden)
+    several = len(parts) > 1
+    if ranking.ranker != "best":
+        parts.clear()
+    del data  # a gigabyte each at half a million events
     if train.labels.sum() < 50:
         warnings.append(f"the ranker learns from {int(train.labels.sum())} positive candidates only")
     light = fit_logistic(
@@ -225,13 +237,12 @@ def fit_rankers(
         seed=seed,
         costs=framing.fallback.costs,
     )
-    hidden = withheld(framing.ranking.features)
-    data, train, held_out = (rows.without(schema, hidden) for rows in (data, train, held_out))
+    train, held_out = (rows.without(schema, hidden) for rows in (train, held_out))
     fits = _Fits(schema, seed, framing.ranking.costs, trees, dcn, progress)
     if ranking.ranker != "best":
         (*_, chosen) = fits(train, held_out, ranking.ranker)
         why = pick([chosen], held_out, "asked for")
-    elif len(parts) > 1:
+    elif several:
         earlier = RankingRows.join(parts[1:]).without(schema, hidden)
         apart, learned, _ = hold_out_people(earlier, ranking.held_out_share, seed)
         why = pick(fits(learned, apart), parts[0].without(schema, hidden), "at the last moment, learned at the others")
@@ -240,13 +251,6 @@ def fit_rankers(
         every = fits(train, held_out)
         why = pick(every, held_out, "held out at the only moment: who knows its items by name looks better than he is")
         chosen = next(one for one in every if one.name == why.name)
-    figures = {
-        "ranker_rows": float(len(data.labels)),
-        "ranker_users": float(data.n_users),
-        "ranker_positives": float(data.labels.sum()),
-        **why.figures,
-    }
-    sample = data.take(np.sort(order[:SAMPLED_USERS])).rows
     importance = permutation_importance(chosen.predict, held_out if held_out.labels.any() else train, schema, seed=seed)
     tables = [gathered.table(chosen.predict) for gathered in kept]
     candidates = tuple(table for table in tables if table is not None)
@@ -256,11 +260,11 @@ def fit_rankers(
         why,
         light,
         sample,
-        figures,
+        {**sizes, **why.figures},
         tuple(warnings),
         importance,
         candidates,
-        data.take(np.sort(order[:STUDIED_USERS])),
+        studied,
         frozenset(train.user_ids),
         frozenset(held_out.user_ids),
         choose(chosen.logits(held_out.rows), held_out.labels, held_out.users, seed=seed),
