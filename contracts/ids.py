@@ -120,8 +120,8 @@ def ids_at(ids: Sequence[str], rows: NDArray[np.int32]) -> list[str]:
 
 
 class PackedIds(msgspec.Struct, frozen=True):
-    """Many ids as a string column has them: UTF-8 without gaps, and where each begins, int32 [n + 1]. To make and write
-    2,000 Python strings takes 0.3 ms, these 0.04.
+    """Many ids as a string column has them: UTF-8 without gaps, and where each begins, int32 [n + 1]. To make and
+    encode 2,000 of 200,000 takes 0.14 ms of CPU as Python strings, 0.06 so.
     """
 
     starts: bytes
