@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,7 +45,7 @@ class Fitter:
         self._progress = progress
         self._at_once = at_once
         self._ahead: dict[int, Future[None]] = {}
-        self._pool: ProcessPoolExecutor | None = None
+        self._processes: list[BaseProcess] = []
 
     def __enter__(self) -> Self:
         self._staging = Path(tempfile.mkdtemp(prefix="streamrec-fit-"))
@@ -53,11 +54,12 @@ class Fitter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            if error is not None:
-                for process in list(self._pool._processes.values()):  # no public way to stop work that nobody wants
-                    process.terminate()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for future in self._ahead.values():
+            future.cancel()
+        for process in self._processes:
+            if error is not None:  # no public way to stop work that nobody wants
+                process.terminate()
+            process.join()
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def ahead(self, moments_us: Iterable[int]) -> None:
@@ -68,9 +70,11 @@ class Fitter:
         if self._at_once < 2 or len(wanted) < 2 or threading.current_thread() is not threading.main_thread():
             return
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(self._at_once, context, initializer=end_with_parent, initargs=(os.getpid(),))
+        pool = ProcessPoolExecutor(self._at_once, context, initializer=end_with_parent, initargs=(os.getpid(),))
         for moment_us in wanted:
-            self._ahead[moment_us] = self._pool.submit(_fit, *self._job, moment_us, self._staging / str(moment_us))
+            self._ahead[moment_us] = pool.submit(_fit, *self._job, moment_us, self._staging / str(moment_us))
+        self._processes = list(pool._processes.values())
+        pool.shutdown(wait=False)  # once all is fitted they end: each holds a gigabyte that the rankers need
         self._progress("retrieval models", 0, len(wanted))
 
     def __call__(self, until_us: int, out: Path) -> Bundle:
@@ -84,9 +88,6 @@ class Fitter:
             _fit(*self._job, until_us, out, self._progress)
             return open_bundle(out, "retrieval")
         future.result()
-        if self._pool is not None and all(one.done() for one in self._ahead.values()):
-            self._pool.shutdown()  # each of its processes holds a gigabyte that the rankers need
-            self._pool = None
         self._progress("retrieval models", sum(f.done() for f in self._ahead.values()), len(self._ahead))
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(self._staging / str(until_us), out)

@@ -216,6 +216,9 @@ def fit_rankers(
     else:
         warnings.append("no user has a new item before the cut: the ranker keeps the order of retrieval")
         data = RankingRows(np.zeros((1, len(schema.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
+    several = len(parts) > 1
+    if ranking.ranker != "best":
+        parts.clear()  # a gigabyte each at half a million events
     held_out, train, order = hold_out_people(data, ranking.held_out_share, seed)
     sizes = {
         "ranker_rows": float(len(data.labels)),
@@ -225,10 +228,7 @@ def fit_rankers(
     hidden = withheld(framing.ranking.features)
     sample = data.take(np.sort(order[:SAMPLED_USERS])).without(schema, hidden).rows
     studied = data.take(np.sort(order[:STUDIED_USERS])).without(schema, hidden)
-    several = len(parts) > 1
-    if ranking.ranker != "best":
-        parts.clear()
-    del data  # a gigabyte each at half a million events
+    del data
     if train.labels.sum() < 50:
         warnings.append(f"the ranker learns from {int(train.labels.sum())} positive candidates only")
     light = fit_logistic(
