@@ -4,12 +4,12 @@ A figure is typed by nobody.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.drift_worlds import PLANTS
+from benchmarks.sections import replaced
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "drift.json"
@@ -111,14 +111,6 @@ def draw(study: Study, target: Path) -> None:
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
     plt.close(figure)
-
-
-def replaced(text: str, sections: Mapping[str, str]) -> str:
-    """`text` with what stands between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
-    for name, section in sections.items():
-        literal = section.replace("\\", r"\\")
-        text = re.sub(rf"(?<=<!-- {name} -->).*?(?=<!-- /{name} -->)", literal, text, flags=re.DOTALL)
-    return text
 
 
 def page(text: str, study: Study) -> str:

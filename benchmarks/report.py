@@ -6,12 +6,12 @@ pictures. A figure is typed by nobody.
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.pictures import flame, grown
+from benchmarks.sections import replaced
 from benchmarks.where import KERNELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,13 +38,8 @@ def results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
 
 def page(text: str, found: Results, pictures: Path = PICTURES) -> str:
     """`text` with each section between `<!-- NAME -->` and `<!-- /NAME -->` made anew; draws the pictures."""
-    for name, section in SECTIONS.items():
-        made = section(found, pictures) or NOT_YET
-        pattern = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"the page has no marks of {name}")
-        text = pattern.sub(lambda _, made=made: made, text)
-    return text
+    made = {name: section(found, pictures) or NOT_YET for name, section in SECTIONS.items()}
+    return replaced(text, {name: f"\n{section}" for name, section in made.items()})
 
 
 def aims(found: Results, pictures: Path) -> str:

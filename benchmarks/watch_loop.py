@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from benchmarks.drift_report import PAGE, ROOT, replaced
+from benchmarks.drift_report import PAGE, ROOT
+from benchmarks.sections import replaced
 from bentos.telemetry.event_log import read_events
 from bentos.telemetry.exposures import read_exposures
 
@@ -80,22 +81,17 @@ def rates(found: Mapping[str, Any]) -> str:
 
 
 def draw(found: Mapping[str, Any], target: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "streamrec", "font.size": 8}
-    import matplotlib.pyplot as plt
+    from benchmarks.pictures import OURS, PEER, plt
 
     figure, axes = plt.subplots(figsize=(7.2, 2.4))
     middle = [at + BIN_S / 2 for at in found["from_s"]]
-    axes.plot(middle, [float("nan") if c is None else 100 * c for c in found["ctr"]], "o-", ms=2, lw=1, color="#1f6f8b")
+    axes.plot(middle, [float("nan") if c is None else 100 * c for c in found["ctr"]], "o-", ms=2, lw=1, color=OURS)
     axes.set(xlabel="seconds after the drift", ylabel="clicks, % of shown items")
     axes.set_ylim(bottom=0)
     top = axes.get_ylim()[1]
     for name, at in found["moments_s"].items():
-        axes.axvline(at, color="#c58b3a", lw=0.8, ls="--")
+        axes.axvline(at, color=PEER, lw=0.8, ls="--")
         axes.text(at, top, f" {name}", rotation=90, va="top", ha="left", fontsize=7, color="0.3")
-    axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
     plt.close(figure)

@@ -2,7 +2,8 @@
 
 import json
 
-from benchmarks.drift_report import PAGE, replaced
+from benchmarks.drift_report import PAGE
+from benchmarks.sections import replaced
 from benchmarks.watch_loop import RESULT, WORDS, rates, table
 
 FOUND = json.loads(RESULT.read_text())
