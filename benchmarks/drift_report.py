@@ -84,16 +84,13 @@ def _count(value: float | None) -> str:
 
 def draw(study: Study, target: Path) -> None:
     """Rows to the alarm, median and p90, of each drift and detector."""
-    import matplotlib as mpl
+    from benchmarks.pictures import OURS, PEER, plt
 
-    mpl.use("svg")
-    mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "streamrec", "font.size": 8}
-    import matplotlib.pyplot as plt
-
+    colors = {"world": OURS, "retail": PEER}
     rows = [(log, f) for log, f in _online(study) if f["median_rows"] is not None][::-1]
     figure, axes = plt.subplots(figsize=(7.2, 0.24 * len(rows) + 0.9))
     for at, (log, found) in enumerate(rows):
-        color = "#1f6f8b" if log == "world" else "#c58b3a"
+        color = colors[log]
         furthest = found["p90_rows"] or found["longest"]
         axes.plot([found["median_rows"], furthest], [at, at], color=color, lw=1.5)
         axes.plot([found["median_rows"]], [at], "o", ms=4, color=color)
@@ -103,8 +100,7 @@ def draw(study: Study, target: Path) -> None:
         xscale="log",
         xlabel="rows to the alarm: median, to 90th percentile (dashed: a batch window)",
     )
-    axes.spines[["top", "right"]].set_visible(False)
-    for log, color in (("world", "#1f6f8b"), ("retail", "#c58b3a")):
+    for log, color in colors.items():
         if any(log == which for which, _ in rows):
             axes.plot([], [], "o-", ms=4, color=color, label=study[log]["log"])
     axes.legend(frameon=False, loc="lower right")

@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,12 +29,14 @@ import psutil
 
 from benchmarks.load.closed_loop import closed_loop
 from benchmarks.paired import ratio, spread
+from benchmarks.processes import wait_until
 from benchmarks.reference_world import write_world
 from contracts.routing import PUBLIC_KEY, ROUTING, ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.signing import Signer
 
 ROOT = Path(__file__).resolve().parents[1]
 FRONT_KEY = "of-the-benchmark"
+WAIT_S = 60.0
 USERS = 5_000
 
 
@@ -50,7 +51,8 @@ class Home:
         self._signer = Signer.open(control / "keys" / "routing.key", control / PUBLIC_KEY)
         self._versions = itertools.count(1)
 
-    def route(self, champion: str, urls: dict[str, str], shadow: str | None = None) -> None:
+    def route(self, champion: str, urls: dict[str, str], shadow: str | None = None) -> str:
+        """Write a table; its name, as a gateway that has applied it says it."""
         release = shadow and ReleaseRoute(id="bench", step="shadow", candidate=Target(bento=shadow), shadow=100)
         table = RoutingTable(
             epoch=1,
@@ -63,6 +65,7 @@ class Home:
         part = self._file.with_suffix(".part")
         part.write_text(self._signer.seal(table.model_dump_json()))
         part.replace(self._file)
+        return f"{table.epoch}.{table.version}"
 
     @contextlib.contextmanager
     def process(self, *arguments: str, name: str, listen: bool = True) -> Iterator[tuple[str, psutil.Process]]:
@@ -92,7 +95,7 @@ class Home:
             )
             try:
                 if listen:
-                    _wait(lambda: _status(f"{url}/readyz") == 200, f"{name} is not ready: {log.name}")
+                    wait_until(lambda: _status(f"{url}/readyz") == 200, f"{name} is not ready: {log.name}", WAIT_S)
                 yield url, psutil.Process(popen.pid)
             finally:
                 popen.terminate()
@@ -108,7 +111,7 @@ class Home:
         state.write_text(json.dumps({"name": name, **told}))
         path = self.folder / f"{name}.sock"
         with self.process("-m", "tests.gateway_stubs", f"unix:{path}", str(state), name=name, listen=False):
-            _wait(path.exists, f"{name} does not listen")
+            wait_until(path.exists, f"{name} does not listen", WAIT_S)
             yield f"unix:{path}"
 
     def load(self, url: str, clients: int, seconds: int, process: psutil.Process) -> dict[str, float]:
@@ -161,8 +164,8 @@ def shadowed(home: Home, mode: dict[str, Any], pairs: int, seconds: int, clients
             for n in range(pairs):
                 order = [("alone", None), ("mirrored", "shadow")]
                 for name, to in order if n % 2 == 0 else order[::-1]:
-                    home.route("champion", urls, to)
-                    time.sleep(0.6)  # it is applied within 0.3 s
+                    written = home.route("champion", urls, to)
+                    wait_until(lambda written=written: _table(gateway) == written, "the table is not applied", WAIT_S)
                     runs[name].append(home.load(gateway, clients, seconds, own))
     added = [m["cpu_us"] - a["cpu_us"] for a, m in zip(runs["alone"], runs["mirrored"], strict=True)]
     return {
@@ -238,20 +241,19 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
+def _table(gateway: str) -> str | None:
+    """The name of the routing table that it has applied."""
+    with urllib.request.urlopen(f"{gateway}/readyz", timeout=2) as answer:  # noqa: S310 — our own address
+        name: str | None = json.load(answer)["table"]["name"]
+        return name
+
+
 def _status(url: str) -> int:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 — our own address
             return int(answer.status)
     except (OSError, ValueError):
         return 0
-
-
-def _wait(condition: Any, why: str, timeout_s: float = 60.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > until:
-            raise SystemExit(why)
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":
