@@ -52,16 +52,20 @@ class _Joined(Sequence[str]):
         return self._first[at] if at < self._n else self._more[at - self._n]
 
     def take(self, rows: NDArray[np.int32]) -> list[str]:
-        if not len(rows) or int(rows.max()) < self._n:
+        if self._all_own(rows):
             return ids_at(self._first, rows)
         of_bento = rows < self._n
         names = iter(ids_at(self._first, rows[of_bento]))  # many at once cost a fraction of what each costs alone
         return [next(names) if row < self._n else self._more[row - self._n] for row in rows.tolist()]
 
     def pack(self, rows: NDArray[np.int32]) -> PackedIds:
-        if not len(rows) or int(rows.max()) < self._n:
+        if self._all_own(rows):
             return packed_at(self._first, rows)
         return PackedIds.of(self.take(rows))
+
+    def _all_own(self, rows: NDArray[np.int32]) -> bool:
+        """None of the items that came after the Bento."""
+        return not len(rows) or int(rows.max()) < self._n
 
 
 def additions(catalogue: Catalogue, states: Iterable[ItemState]) -> list[ItemState]:
