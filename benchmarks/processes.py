@@ -40,6 +40,15 @@ class Server:
             return [self.root, *self.root.children(recursive=True)]
         return []
 
+    def files(self) -> set[Path]:
+        """What its processes have mapped or opened."""
+        found = set()
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                found |= {Path(mapped.path) for mapped in process.memory_maps()}
+                found |= {Path(opened.path) for opened in process.open_files()}
+        return {path for path in found if path.is_file()}
+
     def cpu_s(self) -> float:
         """CPU seconds of all processes so far, those that have ended and were waited for included."""
         total = 0.0
@@ -131,6 +140,13 @@ def server(
 
 def pss_mib(pid: int) -> float:
     return _kib(Path(f"/proc/{pid}/smaps_rollup").read_text(), "Pss") / 1024
+
+
+def read_through(path: Path) -> None:
+    """Once, in order, so that its pages are in memory."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def answer(url: str, user_id: str = "u1", timeout_s: float = 10.0) -> dict[str, Any]:

@@ -32,14 +32,14 @@ from benchmarks.contestants import Place
 from benchmarks.load.closed_loop import closed_loop, generator
 from benchmarks.load.open_loop import Arrivals, open_loop, percentiles
 from benchmarks.paired import in_turn, median, ratio, spread
-from benchmarks.processes import Server, answer
+from benchmarks.processes import Server, answer, read_through
 from benchmarks.reference_home import Size, reference
 from benchmarks.scrape import rungs, scrape, stages_ms
 from benchmarks.where import by_library, by_stack
 
 OURS = "streamrec"
 SETTLE_S = 0.3
-WAKE = 20  # requests
+WAKE, WAKE_STEP = 100, 487  # requests, of users all over the store
 LAST_SLATES, HURRIED_MS = 500, 1.0  # users whose last slate is kept, and a deadline that is too short
 
 
@@ -255,14 +255,18 @@ def _peer(own: Runs, theirs: Runs, server: Server, processes: list[dict[str, Any
 def awake(server: Server) -> Iterator[Server]:
     """Running for the time of the block, stopped after it.
 
-    First the timers that came due fire, and a few requests bring its code and tables back into the caches and tell it
-    that its event loop is no longer late.
+    First its files are read: some kernels take away pages that nobody read for a minute, and a server that was stopped
+    would be measured while it waits for the disk. Then the timers that came due fire, and requests that do not count
+    bring its code and tables back into the caches and tell it that its event loop is no longer late.
     """
+    for path in server.files():
+        with suppress(OSError):
+            read_through(path)
     server.thaw()
     time.sleep(SETTLE_S)
     for n in range(WAKE):
         with suppress(OSError):  # urllib's: also an answer that is none
-            answer(server.url, f"u{n}")
+            answer(server.url, f"u{n * WAKE_STEP}")
     try:
         yield server
     finally:

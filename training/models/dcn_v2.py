@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from contracts.framing import Costs
@@ -26,6 +27,7 @@ from training.progress import Progress, silent
 
 CLIP = 6.0  # standard deviations: no outlier of a new day may leave the range that was learnt
 MIN_MOMENTS = 24  # fewer distinct values than this teach nothing about the clock
+STANDARDISED_AT_ONCE = 100_000  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,16 @@ def standardise(rows: NDArray[np.float32], schema: RowSchema) -> tuple[NDArray[n
     Out go constant columns, and clock columns that were seen at a few moments only: they would name the moment.
     """
     dense = [at for at, column in enumerate(schema.columns) if column.kind == "dense"]
-    values = rows[:, dense]
-    mean = values.mean(axis=0, dtype=np.float64)
-    deviation = values.std(axis=0, dtype=np.float64)
+    seen = StandardScaler()
+    for start in range(0, len(rows), STANDARDISED_AT_ONCE):  # in double precision, and never all rows in it at once
+        seen.partial_fit(rows[start : start + STANDARDISED_AT_ONCE, dense].astype(np.float64))
+    deviation = np.sqrt(seen.var_)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
     for name in CLOCK_COLUMNS:
         at = schema.at(name)
         if len(np.unique(rows[:, at])) < MIN_MOMENTS:
             scale[dense.index(at)] = 0.0
-    return mean.astype(np.float32), scale.astype(np.float32)
+    return seen.mean_.astype(np.float32), scale.astype(np.float32)
 
 
 def _table(size: int, width: int) -> nn.Embedding:
