@@ -2,11 +2,11 @@
 
 All servers run at once, each pinned to the same core, all but the measured one stopped (SIGSTOP), so that nothing is
 started between the two halves of a pair. The generator has the other core. In each round every server is measured
-once, in turn first:
+once, in turn first. The rounds are gone through twice, as half of a peak is known when the peak is:
 
 peak       closed loop, `clients` connections: throughput, CPU ms a request
-half       open loop, Poisson arrivals at half of the server's own peak: latency
 alone      closed loop, one connection: latency of a server that has nothing else to do
+half       open loop, Poisson arrivals at half of the throughput that the rounds gave this server: latency
 
 Ratios are of full answers: what came from a cheaper rung of the ladder under load does not count as throughput.
 """
@@ -71,8 +71,13 @@ class Runs:
     lateness_p99_ms: list[float] = field(default_factory=list)
     errors: int = 0
     rungs: Counter[str] = field(default_factory=Counter)
+    half_rungs: Counter[str] = field(default_factory=Counter)
     pss_mib: float = 0.0
-    half_rate: float = 0.0
+
+    @property
+    def half_rate(self) -> float:
+        """Requests a second: half of the throughput that is published."""
+        return max(1.0, median(self.full_rps) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +127,15 @@ def compared(plan: Plan, place: Place, cores: Cores, say: Callable[[str], None])
         for name, server in servers.items():
             say(f"warming {name}")
             with awake(server):
-                runs[name].half_rate = max(1.0, calibrated(plan, server, cores) / 2)
+                _peak(plan, server, cores)
                 if name == OURS:
                     first = scrape_of(server)
-        for n in range(plan.pairs):
-            for name in in_turn(list(servers), n):
-                say(f"round {n + 1} of {plan.pairs}: {name}")
-                with awake(servers[name]):
-                    one_round(plan, servers[name], runs[name], cores, n)
+        for what, measure in (("peak", at_peak), ("half of it", at_half)):
+            for n in range(plan.pairs):
+                for name in in_turn(list(servers), n):
+                    say(f"{what}, round {n + 1} of {plan.pairs}: {name}")
+                    with awake(servers[name]):
+                        measure(plan, servers[name], runs[name], cores, n)
         processes = {}
         for name, server in servers.items():
             with awake(server):
@@ -141,6 +147,7 @@ def compared(plan: Plan, place: Place, cores: Cores, say: Callable[[str], None])
             **summary(own),
             "stages_ms": stages,
             "rungs": dict(own.rungs),
+            "half_rungs": dict(own.half_rungs),
             "peers": {
                 name: _peer(own, runs[name], servers[name], processes[name])
                 if name in runs
@@ -157,17 +164,6 @@ def compared(plan: Plan, place: Place, cores: Cores, say: Callable[[str], None])
         }
 
 
-def calibrated(plan: Plan, server: Server, cores: Cores) -> float:
-    """Full answers a second of a warm server, the best of some runs: what disturbs one only takes away."""
-    _peak(plan, server, cores)
-    found = []
-    for _ in range(min(3, plan.pairs)):
-        before = scrape_of(server)
-        peak = _peak(plan, server, cores)
-        found.append(full_rps(peak, rungs(before, scrape_of(server))))
-    return max(found)
-
-
 def full_rps(peak: dict[str, Any], by_rung: dict[str, int]) -> float:
     """Of a closed loop; a server without rungs gives full answers only."""
     good = max(0.0, peak["rps"] - peak["failed"] / peak["seconds"])
@@ -175,11 +171,10 @@ def full_rps(peak: dict[str, Any], by_rung: dict[str, int]) -> float:
     return float(good * by_rung.get("full", 0) / answered) if answered else float(good)
 
 
-def one_round(plan: Plan, server: Server, runs: Runs, cores: Cores, n: int) -> None:
-    """Each kind of load once."""
-    users, offset = plan.size.users, 100_003 * (n + 1)
+def at_peak(plan: Plan, server: Server, runs: Runs, cores: Cores, n: int) -> None:
+    """Closed loops: of all clients, then of one."""
     before, cpu = scrape_of(server), server.cpu_s()
-    peak = _peak(plan, server, cores, offset)
+    peak = _peak(plan, server, cores, 100_003 * (n + 1))
     cpu, after = server.cpu_s() - cpu, scrape_of(server)
     by_rung = rungs(before, after)
     runs.rps.append(max(0.0, peak["rps"] - peak["failed"] / peak["seconds"]))
@@ -187,19 +182,28 @@ def one_round(plan: Plan, server: Server, runs: Runs, cores: Cores, n: int) -> N
     runs.cpu_ms.append(cpu * 1e3 / max(peak["requests"], 1))
     runs.rungs.update(by_rung)
 
+    alone = closed_loop(
+        server.url, clients=1, seconds=max(1.0, plan.seconds / 2), users=plan.size.users, core=cores.load
+    )
+    runs.alone_p50_ms.append(alone["p50_ms"])
+    runs.alone_p99_ms.append(alone["p99_ms"])
+    runs.errors += int(peak["failed"] + alone["failed"])
+    runs.pss_mib = max(runs.pss_mib, server.pss_mib)
+
+
+def at_half(plan: Plan, server: Server, runs: Runs, cores: Cores, n: int) -> None:
+    """Open loop, when the peaks of all rounds are known."""
+    before = scrape_of(server)
     half, latencies = open_loop(
-        server.url, rate=runs.half_rate, seconds=plan.seconds, users=users, seed=n + 1, core=cores.load
+        server.url, rate=runs.half_rate, seconds=plan.seconds, users=plan.size.users, seed=n + 1, core=cores.load
     )
     runs.latencies_ms.append(latencies)
     if len(latencies):
         runs.p50_ms.append(half["latency_ms"]["p50"])
         runs.p99_ms.append(half["latency_ms"]["p99"])
         runs.lateness_p99_ms.append(half["lateness_ms"]["p99"])
-
-    alone = closed_loop(server.url, clients=1, seconds=max(1.0, plan.seconds / 2), users=users, core=cores.load)
-    runs.alone_p50_ms.append(alone["p50_ms"])
-    runs.alone_p99_ms.append(alone["p99_ms"])
-    runs.errors += int(peak["failed"] + half["errors"] + alone["failed"])
+    runs.half_rungs.update(rungs(before, scrape_of(server)))
+    runs.errors += int(half["errors"])
     runs.pss_mib = max(runs.pss_mib, server.pss_mib)
 
 
@@ -227,7 +231,7 @@ def summary(runs: Runs) -> dict[str, Any]:
         "p99_ms": pooled["p99"],
         "p99_9_ms": pooled["p99.9"],
         "p99_interval": spread(runs.p99_ms) if runs.p99_ms else None,
-        "half_rate_rps": round(runs.half_rate, 1),
+        "half_rate_rps": round(runs.half_rate, 2),
         "generator_late_p99_ms": round(max(runs.lateness_p99_ms, default=0.0), 3),
         "alone_p50_ms": round(median(runs.alone_p50_ms), 3),
         "alone_p99_ms": round(median(runs.alone_p99_ms), 3),

@@ -52,9 +52,11 @@ def test_it_measures_a_real_service_and_names_a_peer_that_is_not_installed(cache
     found = json.loads(done.stdout)
     assert found == json.loads(target.read_text())
     assert found["any_rung_rps"] >= found["throughput_rps"] >= 0  # a busy machine may leave no time for full ones
+    assert found["half_rate_rps"] == pytest.approx(max(1.0, found["throughput_rps"] / 2), abs=0.01)
     assert found["p50_ms"] is None or found["p50_ms"] <= found["p99_ms"]
     assert found["cpu_ms_per_request"] > 0
     assert sum(found["rungs"].values()) > 0
+    assert set(found["half_rungs"]) <= {"full", "stale_features", "simple_ranking", "batch", "cached", "popularity"}
     assert {"rank", "source.two_tower", "merge"} <= set(found["stages_ms"])
     assert found["peers"]["fastapi"] == {"not_installed": "benchmarks/peers/setup fastapi"}
     assert any("worker" in p["process"] and p["pss_mib"] > 0 and p["cpu_s"] > 0 for p in found["processes"])
