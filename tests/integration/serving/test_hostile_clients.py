@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import os
 import resource
 import socket
 import time
@@ -258,23 +259,26 @@ def test_an_expected_100_is_given_before_the_body_and_not_for_one_that_is_too_la
     problem(rest_of(raw), 413)
 
 
+MANY = 10_000
+
+
 def test_ten_thousand_connections_that_say_nothing_cost_little_and_others_are_served(world, tmp_path):
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    many = min(9_900, files - 1_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < MANY + 1_000 and not os.environ.get("CI"):
+        pytest.skip(f"a process may open {hard} files here: ulimit -Hn")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with worker(world, tmp_path / "home", "--headers-s", "60") as served, contextlib.ExitStack() as stack:
             before = memory(served)
-            for _ in range(many):
+            for _ in range(MANY):
                 stack.enter_context(dial(served))
-            wait_until(lambda: metric(served, "streamrec_connections") > many, 60, "all of them accepted")
-            grown = memory(served) - before
-            print("GROWN", grown / MB)
+            # As many as it takes (`max_connections`), those included that ask for the metrics.
+            wait_until(lambda: metric(served, "streamrec_connections") >= MANY - 10, 60, "all of them accepted")
             assert served.recommend(user_id="u1")["items"]
             assert served.recommend(user_id="u2")["items"]
+            assert memory(served) - before < 100 * MB
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, files))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_without_room_the_oldest_silent_connection_goes_and_those_that_are_used_stay(world, tmp_path):
