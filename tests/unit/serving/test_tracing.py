@@ -1,5 +1,6 @@
 """Spans: what they are made of, whose trace they join, where they go; and that nothing is loaded while they are off."""
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -11,12 +12,26 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from benchmarks.reference_world import write_world
+from bentos.recommender.assemble import load_models
+from bentos.recommender.bundles import pinned
+from bentos.recommender.entry import Entry
+from bentos.recommender.runtime import Runtime
 from bentos.recommender.trace import Trace
 from bentos.recommender.tracing import LogExporter, OtlpJson, Tracing
 from bentos.recommender.types import Query, Slate
+from contracts.settings import Settings
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 USER = "u-of-the-tests"
+SOURCES_HERE = ("two_tower", "graph", "content", "trending")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, users=20, items=100)
+    return folder
 
 
 def answered(began):
@@ -113,3 +128,47 @@ def test_while_traces_are_off_nothing_of_it_is_loaded():
     code = "import sys, bentos.recommender.runtime; print('bentos.recommender.tracing' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "False"
+
+
+def test_a_served_request_has_a_span_for_every_stage_that_it_went_through(world, tmp_path, monkeypatch):
+    kept = InMemorySpanExporter()
+    monkeypatch.setattr("bentos.recommender.tracing.LogExporter", lambda: kept)
+    answer = asyncio.run(served_once(world, tmp_path, PARENT))
+    assert answer["degradation"] == "full"
+    spans = {span.name: span for span in kept.get_finished_spans()}
+    whole = spans.pop("recommend")
+    assert {"store", "hydrate", "merge", "filter", "rows", "rank", "rerank"} < set(spans)
+    assert {f"source.{name}" for name in SOURCES_HERE} == {name for name in spans if name.startswith("source.")}
+    assert {name: (span.end_time - span.start_time) / 1e6 for name, span in spans.items()} == {
+        name: pytest.approx(ms, abs=0.002) for name, ms in answer["debug"]["stages_ms"].items()
+    }
+    assert format(whole.context.trace_id, "032x") == PARENT.decode().split("-")[1]
+    assert whole.attributes["streamrec.request_id"] == answer["request_id"]
+    for span in spans.values():
+        assert span.parent.span_id == whole.context.span_id
+        assert whole.start_time <= span.start_time <= span.end_time <= whole.end_time
+    assert (
+        spans["store"].end_time <= spans["merge"].start_time <= spans["rank"].start_time <= spans["rerank"].start_time
+    )
+
+
+async def served_once(world, home, traceparent):
+    """The answer of one request: the entry, the real funnel, and spans as `traces = "log"` has them made."""
+    settings = Settings(home=home, online_store="memory", deadline_ms=10_000, traces="log", trace_share=0.0)
+    pins = pinned(None, world)
+    runtime = Runtime(settings, pins, load_models(pins.folders))
+    runtime.phase = "serving"
+    sent = []
+
+    async def receive():
+        body = json.dumps({"user_id": USER, "k": 5, "debug": True}).encode()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/recommendations"}
+    await Entry(None, lambda: runtime)({**scope, "headers": [(b"traceparent", traceparent)]}, receive, send)
+    await runtime.close()  # and with it what is left to send
+    assert sent[0]["status"] == 200
+    return json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
