@@ -1,9 +1,7 @@
 """`streamrec serve`."""
 
 import os
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
         Example: `streamrec serve streamrec:latest --port 3000 --workers 2`
         """
-        from bentos.recommender.supervisor import Supervisor, listen
+        from bentos.recommender.supervisor import Supervisor, listen, paths_from_here, until_told
 
         settings = load_settings({"port": port, "host": host, "topology": topology})
         name, what, code = _what(tag, settings)
@@ -43,23 +41,18 @@ def register(app: typer.Typer) -> None:
             workers=workers,
             run=home / "run",
             code=code,
-            env=_environment(settings, home),
+            env={
+                **paths_from_here(settings),
+                "BENTOML_HOME": str(home / "bentoml"),  # where `build` wrote it, whatever the environment says
+            },
             drain_s=drain_s,
         )
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
-        try:
+        with until_told(supervisor, drain_s):
             supervisor.start()
             with err.status(f"loading {name}"):
                 ready = supervisor.wait_ready()
             _announce(name, supervisor.url, ready, supervisor.pids(), as_json=as_json)
             supervisor.watch()
-        except KeyboardInterrupt:
-            err.print("stopping")
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)  # the end is under way already
-            supervisor.stop(drain_s + 20)
 
 
 def _what(tag: str | None, settings: Settings) -> tuple[str, list[str], Path]:
@@ -79,20 +72,6 @@ def _what(tag: str | None, settings: Settings) -> tuple[str, list[str], Path]:
     return bento.tag, ["--bento", str(bento.folder)], bento.folder / "src"
 
 
-def _environment(settings: Settings, home: Path) -> dict[str, str]:
-    """Paths made absolute, as the workers run in another folder."""
-    found = {
-        "STREAMREC_HOME": str(home),
-        "BENTOML_HOME": str(home / "bentoml"),  # where `build` wrote it, whatever the environment says
-        "OTEL_SDK_DISABLED": "true",
-        "STREAMREC_CONFIG": str(Path(os.environ.get("STREAMREC_CONFIG", "streamrec.toml")).resolve()),
-    }
-    for name in ("bundles", "rules"):
-        if path := getattr(settings, name):
-            found[f"STREAMREC_{name.upper()}"] = str(path.resolve())
-    return found
-
-
 def _announce(name: str, url: str, ready: dict[str, Any], pids: dict[str, int], *, as_json: bool) -> None:
     document = {
         "url": url,
@@ -110,7 +89,3 @@ def _announce(name: str, url: str, ready: dict[str, Any], pids: dict[str, int], 
                 err.print(f"  {component} is {state['state']}: {state['detail']}", markup=False, soft_wrap=True)
 
     emit(document, as_json=as_json, human=human)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

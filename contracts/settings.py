@@ -117,7 +117,7 @@ class Settings(BaseModel):
     front_key: str | None = Field(None, description="shared by a gateway and its Bentos; `up` makes one", repr=False)
     gateway_port: int = Field(3000, ge=0, le=65535, description="port of the gateway under `up`; 0 takes a free one")
     gateway_processes: int = Field(2, ge=1, le=256, description="gateway processes under `up`")
-    workers: int = Field(1, ge=1, le=256, description="worker processes of each live Bento under `up`")
+    workers: int = Field(1, ge=1, le=256, description="worker processes of each live Bento under `up`, and of an image")
     max_connections: int = Field(
         10_000, ge=1, description="open connections of one worker; then the one idle for longest is closed"
     )

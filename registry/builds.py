@@ -42,6 +42,7 @@ Device = Literal["cpu", "gpu"]
 BENTOFILE = "bentofile.yaml"
 GATEWAY_FILE = "bentofile.gateway.yaml"
 GPU = "deploy/gpu.yaml"
+ENTRY_POINT = "deploy/entrypoint.sh"
 # What serving needs, as far as folders say it; `include` in bentofile.yaml has the last word.
 SERVING = ("bentos", "contracts", "features", "registry", "deploy")
 
@@ -153,7 +154,7 @@ def build(plan: Plan, home: Path, *, say: Callable[[str], None] = lambda _: None
     for kind in KINDS:
         say(f"importing {plan.versions[kind].uri}")
         import_model(plan.versions[kind], plan.bundles[kind], home)
-    return _make(bentofile(plan), plan.root, home, say)
+    return _make(bentofile(plan), plan.root, home, say, entry_point=ENTRY_POINT)
 
 
 def build_gateway(home: Path, *, root: Path | None = None, say: Callable[[str], None] = lambda _: None) -> StoredBento:
@@ -189,8 +190,18 @@ def gateway_bento(home: Path, *, root: Path | None = None, say: Callable[[str], 
     return build_gateway(home, root=root, say=say)
 
 
-def _make(document: Mapping[str, Any], root: Path, home: Path, say: Callable[[str], None]) -> StoredBento:
-    """`bentoml build` on a copy of the code, then one rename into the store."""
+def _make(
+    document: Mapping[str, Any],
+    root: Path,
+    home: Path,
+    say: Callable[[str], None],
+    *,
+    entry_point: str | None = None,
+) -> StoredBento:
+    """`bentoml build` on a copy of the code, then one rename into the store.
+
+    entry_point: what an image starts, in the place of BentoML's own script.
+    """
     store = bentoml_home(home)
     name = str(document["name"])
     # Not below home: BentoML refuses a build context in a hidden folder, and `.streamrec` is one.
@@ -206,6 +217,8 @@ def _make(document: Mapping[str, Any], root: Path, home: Path, say: Callable[[st
         made = [path.parent for path in (private / "bentos" / name).glob("*/bento.yaml")]
         if len(made) != 1:
             raise StreamRecError(f"bentoml build made {len(made)} Bentos, wanted one")
+        if entry_point is not None:
+            _replace_entry_point(made[0], context / entry_point)
         tag = f"{name}:{made[0].name}"
         with locked(store / "streamrec.lock"):
             publish(private / "bentos", store / "bentos", tag)
@@ -232,6 +245,15 @@ def _copy_code(root: Path, context: Path) -> None:
     for name in SERVING:
         if (root / name).is_dir():
             shutil.copytree(root / name, context / name, ignore=shutil.ignore_patterns("__pycache__", "*.part"))
+
+
+def _replace_entry_point(bento: Path, script: Path) -> None:
+    """The Dockerfile names this file, and BentoML 1.4 has no option for another: a `dockerfile_template` makes it a Bento
+    of the old format, whose Dockerfile knows neither `envs` nor packages for a base image.
+    """
+    folder = bento / "env" / "docker"
+    (folder / "entrypoint.sh").rename(folder / "bentoml-entrypoint.sh")
+    shutil.copy(script, folder / "entrypoint.sh")
 
 
 def _bentoml_build(context: Path, home: Path) -> None:

@@ -18,13 +18,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from bentos.recommender.metrics_folder import shared_folder
 from contracts.errors import StreamRecError, Unreachable
+from contracts.settings import Settings
 
 RUNNERS = ("Retrieval", "Ranking", "Fallback")
 NURSERY = "workers"
@@ -197,6 +199,39 @@ class Supervisor:
             stdout=sys.stderr.fileno(),  # standard output belongs to `--json`
             process_group=0,  # Ctrl-C reaches this process alone, which then ends the others in order
         )
+
+
+@contextlib.contextmanager
+def until_told(supervisor: Supervisor, drain_s: float) -> Iterator[None]:
+    """The block runs until SIGINT, SIGTERM or SIGHUP; then, or when it fails, all processes are ended in order."""
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in ends:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopping", file=sys.stderr)
+    finally:
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)  # the end is under way already
+        supervisor.stop(drain_s + 20)
+
+
+def paths_from_here(settings: Settings) -> dict[str, str]:
+    """For the workers, which run in another folder: what names a path, made absolute."""
+    found = {
+        "STREAMREC_HOME": str(settings.home.resolve()),
+        "OTEL_SDK_DISABLED": "true",  # BentoML's own instruments cost more than a recommendation
+        "STREAMREC_CONFIG": str(Path(os.environ.get("STREAMREC_CONFIG", "streamrec.toml")).resolve()),
+    }
+    for name in ("bundles", "rules"):
+        if path := getattr(settings, name):
+            found[f"STREAMREC_{name.upper()}"] = str(path.resolve())
+    return found
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _children(pid: int) -> list[int]:

@@ -119,6 +119,10 @@ def test_a_bento_pins_the_newest_run_and_carries_its_lineage(
     assert "FROM python:3.11-slim" in dockerfile
     assert "\nUSER bentoml" in dockerfile
     assert "ARG STREAMREC_TOPOLOGY=colocated" in dockerfile
+    assert "ARG STREAMREC_HOST=0.0.0.0" in dockerfile
+    scripts = bento.folder / "env" / "docker"
+    assert (scripts / "entrypoint.sh").read_text() == (ROOT / "deploy" / "entrypoint.sh").read_text()
+    assert "bentoml serve" in (scripts / "bentoml-entrypoint.sh").read_text()
 
     tree = lineage(bento.tag, registry, settings)
     assert [child.name for child in tree.children] == [versions[kind].uri for kind in KINDS]
