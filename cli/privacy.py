@@ -148,7 +148,7 @@ def _labels(
             online = joined.table(["request_id", "item_id", "label"])
             if online.num_rows:
                 rows = compare_rows(online, data[0], learned)
-        counts = dict(joined.events)
+        counts = {**joined.events, "misplaced": joined.misplaced}
     return compare(learned, datasets, metrics, rows), counts
 
 

@@ -45,7 +45,7 @@ def read_frame(path: Path) -> Frame:
             notes.append(f"{file.name} cannot be read: {_first_line(error)}")
             continue
         tables.append(table)
-        hashes |= {h for h in (_hash_of(table), _hash_beside(file)) if h}
+        hashes |= {h for h in (*_hashes_of(table), _hash_beside(file)) if h}
     if not tables:
         return Frame(None, "; ".join(notes) or f"{path.name} holds no Parquet file", tuple(notes))
     if len(hashes) > 1:
@@ -59,15 +59,12 @@ def read_frame(path: Path) -> Frame:
     return Frame(_shown(whole), "", tuple(notes), next(iter(hashes), None))
 
 
-def _hash_of(table: pa.Table) -> str | None:
-    """From the file's metadata, or a column that says it row by row."""
+def _hashes_of(table: pa.Table) -> list[str]:
+    """From the file's metadata, or a column that says it row by row: of rows of several definitions, each."""
     said = (table.schema.metadata or {}).get(HASH.encode())
     if said:
-        return str(said.decode(errors="replace"))
-    if HASH in table.column_names:
-        values = [v for v in pc.unique(table[HASH]).to_pylist() if v]
-        return str(values[0]) if len(values) == 1 else None
-    return None
+        return [str(said.decode(errors="replace"))]
+    return [str(v) for v in pc.unique(table[HASH]).to_pylist() if v] if HASH in table.column_names else []
 
 
 def _hash_beside(file: Path) -> str | None:

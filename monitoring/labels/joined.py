@@ -5,6 +5,10 @@ sent it, and it came within the rule's `attribution_h` after the answer. Of seve
 An exposure's label is known when it is `mature`: when every window of the rule has passed, and `late_h` more, since
 events may be sent late. Until then it is null, also where a positive has come already: to count the quick ones alone
 would make every young window look better than it is.
+
+Request and item say which place of which slate is meant. An event that names its `position` besides, and another one
+than the slate has the item at, still counts, since the item is what was acted on; `misplaced` counts it, as clicks by
+position are not to be trusted where a client shows slates in another order, or counts from 0.
 """
 
 from collections import Counter
@@ -25,7 +29,7 @@ from monitoring.frames.serving import Window
 HOUR_US = 3_600_000_000
 LATE_H = 1.0
 EARLY_US = 5 * 60_000_000  # clocks of clients: an event may be that much before the answer that it names
-_EVENTS = ("user_id", "item_id", "event", "timestamp_us", "request_id", "value")
+_EVENTS = ("user_id", "item_id", "event", "timestamp_us", "request_id", "value", "position")
 
 
 @dataclass(slots=True)
@@ -35,7 +39,7 @@ class Joined:
     rows: shown items; mature: of them; positive: of the mature. events: how the positive events of the time went:
     `joined`, `repeated` (not the first for its item), `late` (after the rule's window), `early`, `not_shown` (the item
     was not in that slate), `another_user`, `no_request` (names no answer), `unknown_request` (names one that is not of
-    this window).
+    this window). misplaced: of those joined or repeated, how many name another position than their item's.
     """
 
     rule: LabelRule
@@ -47,6 +51,7 @@ class Joined:
     rows: int = 0
     mature: int = 0
     positive: int = 0
+    misplaced: int = 0
     events: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -88,7 +93,11 @@ class Joined:
 
     @property
     def problems(self) -> list[str]:
-        return self.window.problems
+        found = self.window.problems
+        if self.misplaced:
+            said = f"{self.misplaced:,} events name another position than their item had in the slate"
+            found.append(f"{said}: clicks by position are not to be trusted")
+        return found
 
     def batches(self) -> Iterator[pa.Table]:
         """Rows of the serving frame (monitoring/frames/serving.py), each with `mature`, `label` (float64 0 or 1, null:
@@ -120,6 +129,9 @@ class Joined:
         for name, gone in counts.items():
             self.events[name] += int((left & gone).sum())
             left &= ~gone
+        said = np.asarray(acts["position"].cast(pa.float64()).to_numpy())  # NaN where the event does not say
+        there = shown["position"].to_numpy()[row]
+        self.misplaced += int((left & np.isfinite(said) & (said != there)).sum())
         first = np.flatnonzero(left)
         _, once = np.unique(row[first], return_index=True)  # acts are in the order of time
         self.events["joined"] += len(once)

@@ -113,6 +113,17 @@ def test_ints_compare_with_floats_and_a_constant_with_what_varies() -> None:
     assert said({"x": np.ones(500)}, {"x": np.arange(500.0)}).verdict == "drift"
 
 
+def test_rows_of_several_feature_hashes_in_one_file_are_inconclusive(tmp_path: Path) -> None:
+    table = pa.table(frame(1, 500))
+    mixed = table.append_column("feature_hash", pa.array(["aaaa", "bbbb"] * 250))
+    pq.write_table(table.replace_schema_metadata({"feature_hash": "aaaa"}), tmp_path / "reference.parquet")
+    pq.write_table(mixed, tmp_path / "current.parquet")
+    sides = [read_frame(tmp_path / f"{side}.parquet") for side in ("reference", "current")]
+    report = compare(*sides, engine=Scipy(), now_us=NOW_US)
+    assert report.verdict == "inconclusive"
+    assert "several definitions: aaaa, bbbb" in report.why
+
+
 def test_another_feature_hash_is_no_reference() -> None:
     sides = [Frame(pa.table(frame(i, 500)), feature_hash=h) for i, h in ((1, "aaaa"), (2, "bbbb"))]
     report = compare(*sides, engine=Scipy(), now_us=NOW_US)

@@ -83,6 +83,25 @@ def test_each_shown_item_has_its_label_and_each_event_its_reason(home):
     assert (joined.rows, joined.mature, joined.positive) == (5, 5, 2)
 
 
+def test_an_event_that_names_another_position_than_its_item_had_is_counted_and_told(home):
+    where = {"r1": ("i3", 3), "r2": ("i4", 1)}  # i4 was second
+    store = EventStore(home)
+    store.append(
+        [
+            [
+                Event(f"p{request}", user, item, "click", T0, T0, request_id=request, position=position)
+                for (request, (item, position)), user in zip(where.items(), ("u1", "u2"), strict=True)
+            ]
+        ]
+    )
+    store.close()
+    joined = Joined.open(home, RULE, now_us=GROWN_US)
+    labels = {(r["request_id"], r["item_id"]): r["label"] for r in joined.table().to_pylist()}
+    assert (labels["r1", "i3"], labels["r2", "i4"]) == (1.0, 1.0)  # the item is what was acted on
+    assert joined.misplaced == 1
+    assert "1 events name another position" in joined.problems[-1]
+
+
 def test_no_label_is_known_before_every_window_has_passed(home):
     joined = Joined.open(home, RULE, now_us=T0 + 48 * HOUR_US)  # the windows have, the hour for late events has not
     table = joined.table()
