@@ -261,6 +261,9 @@ def cost(
     context_cpu_us: Annotated[
         float | None, typer.Option(help="CPU of one context record: benchmarks/context_logging.py")
     ] = None,
+    full_context_cpu_us: Annotated[
+        float | None, typer.Option(help="The same of one with rows and all candidates.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -283,6 +286,7 @@ def cost(
         now_us(),
         kept_days=kept_days,
         context_cpu_s=None if context_cpu_us is None else context_cpu_us / 1e6,
+        full_context_cpu_s=None if full_context_cpu_us is None else full_context_cpu_us / 1e6,
     )
     document = price(found, Prices(cpu_hour, gb_month, currency))
 
@@ -292,14 +296,17 @@ def cost(
                 name,
                 f"{x['cpu_hours']:.2f}",
                 f"{x['stored_gb']:.4f}",
-                f"{x['month']:.2f}",
+                f"{'over ' if x['unknown'] or x['not_looked_yet'] else ''}{x['month']:.2f}",
+                f"as {x['same_as']}: all is logged already" if x.get("same_as") else ", ".join(x["unknown"]),
                 ", ".join(x["not_looked_yet"]),
             )
             for name, x in document["levels"].items()
         ]
         if served := document["serving"]:
-            rows.append(("serving", f"{served['cpu_hours']:.2f}", "", f"{served['month']:.2f}", ""))
-        table(f"a month, {currency}", ["", "CPU h", "GB kept", "price", "not looked yet"], rows)
+            rows.append(("serving", f"{served['cpu_hours']:.2f}", "", f"{served['month']:.2f}", "", ""))
+        table(
+            f"a month, {currency}", ["", "CPU h", "GB kept", "price", "without, not measured", "not looked yet"], rows
+        )
         if document["unknown"]:
             out.print(f"not measured here: {', '.join(document['unknown'])}")
 

@@ -1,11 +1,12 @@
 """The review queue is bounded and keeps no user; cost is measured figures at given prices, by hand here."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from contracts.errors import NotFound
-from monitoring.cost import Measured, Prices, cost
+from monitoring.cost import FULL, Measured, Prices, Sample, cost
 from monitoring.review.queue import DOCUMENT, done
 from monitoring.review.select import DAY_US, cases, queued
 from monitoring.watch.schema import Review
@@ -50,24 +51,55 @@ def test_what_is_done_leaves_room_and_an_unknown_case_is_not_found() -> None:
         done(store, "r9", "")
 
 
+CHECKS = {"levels": (0.5, 10, 1.0), "freshness": (3.0, 2, 15.0), "drift": (36.0, 1, 60.0), "skew": (0.0, 0, 60.0)}
+HALF = Sample(0.5, 0.25, 0.0)
+PRICES = Prices(cpu_hour=0.10, gb_month=0.02)
+MEASURED = Measured(CHECKS, 1_000_000, 100.0, 1000.0, 2000.0, 10_000.0, HALF, 20e-6, 60e-6, 0.009, 30)
+
+
 def test_a_month_of_each_level_from_measured_figures() -> None:
-    checks = {"levels": (0.5, 10, 1.0), "freshness": (3.0, 2, 15.0), "drift": (36.0, 1, 60.0), "skew": (0.0, 0, 60.0)}
-    found = cost(
-        Measured(checks, 1_000_000, 100.0, 1000.0, 0.5, 20e-6, 0.009, 30), Prices(cpu_hour=0.10, gb_month=0.02)
-    )
+    found = cost(MEASURED, PRICES)
     # levels: 43,200 looks of 0.5 s are 6 h; freshness: 2,880 of 3 s are 2.4 h; 3 GB of exposures.
     assert found["levels"]["basic"]["cpu_hours"] == pytest.approx(8.4)
     assert found["levels"]["basic"]["stored_gb"] == pytest.approx(3.0)
     assert found["levels"]["basic"]["month"] == pytest.approx(0.84 + 0.06)
-    # drift: 720 of 36 s are 7.2 h; half of 30 million records at 20 µs are 300 s; 15 GB of contexts.
+    # drift: 720 of 36 s are 7.2 h; half of 30 million records at 20 µs are 300 s; of each half 1,000 bytes and, of a
+    # quarter of those, 2,000 more: 22.5 GB.
     assert found["levels"]["standard"]["cpu_hours"] == pytest.approx(8.4 + 7.2 + 300 / 3600, abs=1e-3)
-    assert found["levels"]["standard"]["stored_gb"] == pytest.approx(18.0)
-    assert found["levels"]["full"]["stored_gb"] == pytest.approx(33.0)
-    assert found["levels"]["full"]["not_looked_yet"] == ["quality", "skew"]
+    assert found["levels"]["standard"]["stored_gb"] == pytest.approx(3.0 + 22.5)
+    # In full each of 30 million has 13,000 bytes and 60 µs.
+    assert found["levels"]["full"]["stored_gb"] == pytest.approx(3.0 + 390.0)
+    assert found["levels"]["full"]["cpu_hours"] == pytest.approx(8.4 + 7.2 + 0.5, abs=1e-3)
+    assert found["levels"]["full"]["same_as"] is None
+    assert found["levels"]["basic"]["not_looked_yet"] == ["kept"]
+    assert found["levels"]["full"]["not_looked_yet"] == ["kept", "online", "quality", "skew"]
     assert found["serving"]["cpu_hours"] == pytest.approx(75.0)
+    assert found["unknown"] == []
+
+
+def test_upkeep_of_what_is_kept_is_part_of_every_level() -> None:
+    kept = replace(MEASURED, checks={**CHECKS, "kept": (5.0, 1, 60.0)})
+    for level in ("basic", "standard", "full"):
+        before, after = (cost(m, PRICES)["levels"][level]["cpu_hours"] for m in (MEASURED, kept))
+        assert after - before == pytest.approx(1.0)
+
+
+def test_with_all_logged_in_full_already_the_upper_levels_are_one_and_say_so() -> None:
+    levels = cost(replace(MEASURED, sample=FULL), PRICES)["levels"]
+    assert levels["full"].pop("same_as") == "standard"
+    assert levels["full"] == levels["standard"]
 
 
 def test_what_was_not_measured_is_named_and_never_priced_as_nothing() -> None:
-    found = cost(Measured({}, None, None, None, 1.0, None, None, 30), Prices(0.1, 0.02))
+    nothing = Measured({}, None, None, None, None, None, HALF, None, None, None, 30)
+    found = cost(nothing, PRICES)
     assert found["serving"] is None
-    assert set(found["unknown"]) == {"requests_a_day", "context_bytes", "serving_cpu_s"}
+    sizes = {"exposure_bytes", "context_bytes", "rows_bytes", "candidates_bytes"}
+    assert set(found["unknown"]) == {"requests_a_day", *sizes, "context_cpu_s", "full_context_cpu_s", "serving_cpu_s"}
+    assert found["levels"]["basic"]["unknown"] == ["requests_a_day", "exposure_bytes"]
+    # This home logs no candidates, so that what they take is no gap in its level.
+    assert set(found["levels"]["standard"]["unknown"]) == {
+        "requests_a_day", "exposure_bytes", "context_bytes", "rows_bytes", "context_cpu_s",
+    }  # fmt: skip
+    found = cost(replace(MEASURED, context_cpu_s=None, exposure_bytes=None), PRICES)
+    assert set(found["unknown"]) == {"context_cpu_s", "exposure_bytes"}
