@@ -166,6 +166,8 @@ def _show(reports: Sequence["DriftReport"]) -> None:
         if judged is not None:
             n, m = judged.rows
             out.print(f"{m:,} users against {n:,} of training; severity {judged.severity.text}", markup=False)
+            if judged.no_season:
+                out.print(judged.no_season, markup=False)
             found = [f for verdict in SHOWN for f in judged.of(verdict) if verdict != "inconclusive" or f.flat.weighs]
             columns = {f.column: f for f in reversed(found)}  # of a column, the check that says most
             first = list(reversed(columns.values()))[:COLUMNS]
@@ -192,7 +194,7 @@ def _show(reports: Sequence["DriftReport"]) -> None:
         for problem in report.problems:
             out.print(problem, markup=False)
         if report.page:
-            out.print(f"page: {report.page}", markup=False)
+            out.print(f"page: {report.page} {report.mlflow}".rstrip(), markup=False)
 
 
 def _show_slices(found: "SlicesReport") -> None:

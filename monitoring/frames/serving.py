@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bentos.telemetry.kinds import CONTEXTS, EXPOSURES
 from contracts.serving import SOURCES
 from features.frame import REGISTERED, SCHEMA, feature_columns
+from features.registry import REGISTRY
 from monitoring.frames.log_files import LogFiles
 
 REQUESTS_AT_ONCE = 2_000
@@ -31,6 +32,7 @@ AT_MOST = 1_000_000
 APART_US = 30_000_000
 AGE = "age_s."
 PROBLEMS = b"streamrec.problems"
+_DEFINED = pa.array(sorted(definition.name for definition in REGISTRY))
 _WIDTH = len(SCHEMA.columns)
 _SIGNATURE = SCHEMA.signature
 _EXPOSURES = (
@@ -67,11 +69,13 @@ _VERSIONS = {
 
 @dataclass(slots=True)
 class Window:
-    """Counts grow and problems gather as `batches` is read. answers: with at least one item; with_context, with_rows:
+    """Counts grow and problems gather as `batches` is read. places: only so many items of each answer, the first; None:
+    all. answers: with at least one item; with_context, with_rows:
     of them, those whose context record was found, and had the ranker's rows."""
 
     exposures: LogFiles
     contexts: LogFiles
+    places: int | None = None
     answers: int = 0
     rows: int = 0
     with_context: int = 0
@@ -79,13 +83,16 @@ class Window:
     _problems: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, home: Path, since_us: int | None = None, until_us: int | None = None) -> "Window":
+    def open(
+        cls, home: Path, since_us: int | None = None, until_us: int | None = None, *, places: int | None = None
+    ) -> "Window":
         """The answers with `since_us` ≤ timestamp < `until_us`, wall clock; None: no bound."""
         earlier = None if since_us is None else since_us - APART_US
         later = None if until_us is None else until_us + APART_US
         return cls(
             LogFiles.open(home, EXPOSURES, _EXPOSURES, since_us, until_us),
             LogFiles.open(home, CONTEXTS, _CONTEXTS, earlier, later),
+            places,
         )
 
     @property
@@ -97,6 +104,9 @@ class Window:
         """Tables of the answers of up to 2,000 requests each: about 20 MB."""
         for table in self.exposures.tables():
             answered = table.filter(pc.equal(table["outcome"], "ok")).sort_by("timestamp_us")
+            if self.places is not None:
+                first = pc.list_slice(answered["item_ids"], 0, self.places)
+                answered = answered.set_column(answered.column_names.index("item_ids"), "item_ids", first)
             for at in range(0, answered.num_rows, REQUESTS_AT_ONCE):
                 yield self._rows(answered.slice(at, REQUESTS_AT_ONCE).combine_chunks())
 
@@ -111,6 +121,8 @@ class Window:
         rows, words, logged, scores = self._shown(contexts, item_ids, parent, place)
         scores = self._top_scores(contexts, item_ids, parent, scores)
         flags, ages = _said_of_features(contexts)
+        for name, n_answers in _unknown_features(contexts).items():
+            self._note(f"a new feature that this version does not know, `{name}`, was left out", n_answers)
         of_request = pa.array(parent)
         context = contexts["context"].combine_chunks()
         for name in ("country", "device"):
@@ -302,6 +314,13 @@ def _said_of_features(contexts: pa.Table) -> tuple[dict[str, pa.Array], dict[str
     flags = {name: pa.array(default[at], mask=~said[at]) for at, name in enumerate(REGISTERED)}
     ages = {name: pa.array(age[at], mask=np.isnan(age[at])) for at, name in enumerate(REGISTERED)}
     return flags, ages
+
+
+def _unknown_features(contexts: pa.Table) -> dict[str, int]:
+    """Features that are logged and that neither the registry nor the ranker's rows have → answers that name them."""
+    names = contexts["features"].combine_chunks().flatten().field("name")
+    unknown = names.filter(pc.invert(pc.is_in(names, value_set=_DEFINED)))
+    return {pair["values"]: pair["counts"] for pair in pc.value_counts(unknown).to_pylist()}
 
 
 def _sources(rows: NDArray[np.float32], logged: NDArray[np.bool_]) -> pa.Array:

@@ -4,7 +4,7 @@ Pure: tables of one row a user in, a `Judgement` out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ class Judgement:
     found: Mapping[str, Found]
     severity: Severity
     rows: tuple[int, int] = (0, 0)  # of one a user: reference, window
-    notes: tuple[str, ...] = field(default=())
+    no_season: str = ""  # why the season that was asked for is not known
 
     @property
     def verdict(self) -> Verdict:
@@ -136,10 +136,10 @@ def judgement(
         then = past.get(check) if past is not None else None
         verdict, why = in_season(result, then, no_season)
         one = Found(check, verdict, why, result, then, importance=weights.get(column_of(check)))
-        found[check] = _caused(one, reference, current, sliced) if verdict in ("drift", "seasonal") else one
+        found[check] = _caused(one, reference, current, sliced)
     drifted = {f.column: f.psi for f in found.values() if f.verdict == "drift" and f.psi is not None}
     weigh = severity(drifted, weights, len(features), outcomes or _moved(flat))
-    return Judgement(found, weigh, (reference.num_rows, current.num_rows))
+    return Judgement(found, weigh, (reference.num_rows, current.num_rows), no_season)
 
 
 def _moved(flat: Mapping[str, Result]) -> Outcomes:
@@ -148,7 +148,9 @@ def _moved(flat: Mapping[str, Result]) -> Outcomes:
 
 
 def _caused(found: Found, reference: pa.Table, current: pa.Table, slices: "Slices") -> Found:
-    """With PSI, bins, slices and the moment, where the finding is of one column of both tables."""
+    """With PSI, where the finding is of one column of both tables; of a shift also bins, slices and the moment."""
+    if found.verdict == "inconclusive" or (found.verdict == "none" and not found.check.startswith("input.")):
+        return found
     name = {"output.popularity": ITEM, "output.coverage": ""}.get(found.check, found.column)
     name = {"output.score": SCORE, "output.category": CATEGORY}.get(found.check, name)
     if name not in reference.column_names or name not in current.column_names:
@@ -156,6 +158,9 @@ def _caused(found: Found, reference: pa.Table, current: pa.Table, slices: "Slice
     bins = Bins.of(reference[name])
     before, now = bins.codes(reference[name]), bins.codes(current[name])
     if min(len(before), len(now)) < LEAST:
+        return found
+    found = replace(found, psi=psi(bins.shares(before), bins.shares(now)))
+    if found.verdict == "none":
         return found
     others = {by: sides for by, sides in slices.items() if by != name}
     where = [w for w in concentration(bins, before, now, others) if w.concentrated][:NAMED]
@@ -165,7 +170,6 @@ def _caused(found: Found, reference: pa.Table, current: pa.Table, slices: "Slice
         moment = began(bins, before, now, when)
     return replace(
         found,
-        psi=psi(bins.shares(before), bins.shares(now)),
         since_us=moment,
         where=tuple(where),
         moved=tuple(moved(bins, before, now)),

@@ -18,8 +18,9 @@ from monitoring.signals import Verdict as Says
 class DriftReport:
     """judged: None where nothing could be; then `why` says why. rows: shown items; logged: those whose features were
     kept. concept: what was found of clicks, before it was corrected with the rest. problems: what could not be read.
-    page: where the report for people lies, once it is written. samples: the rows that were judged, training's and the
-    window's.
+    doubt: why the window is not known to be whole: what drifted did, but `none` cannot be said.
+    page: where the report for people lies, once it is written; mlflow: where it lies there as well. samples: the rows
+    that were judged, training's and the window's.
     """
 
     model: str
@@ -36,18 +37,22 @@ class DriftReport:
     problems: tuple[str, ...] = ()
     run_id: str = ""
     ranker: str = ""  # as exposures name it
+    doubt: str = ""
     page: str = ""
+    mlflow: str = ""
     samples: tuple[pa.Table, pa.Table] | None = field(default=None, repr=False, compare=False)
 
     @property
     def verdict(self) -> Verdict:
-        return self.judged.verdict if self.judged else "inconclusive"
+        if self.judged is None or (self.doubt and self.judged.verdict != "drift"):
+            return "inconclusive"
+        return self.judged.verdict
 
     def document(self) -> dict[str, Any]:
         judged = self.judged
         said: dict[str, Any] = {
             "verdict": self.verdict,
-            "why": self.why,
+            "why": self.why or self.doubt,
             "model": self.model,
             "bentos": list(self.bentos),
             "window": {"since_us": self.since_us, "until_us": self.until_us},
@@ -57,10 +62,12 @@ class DriftReport:
             "features": {},
             "problems": list(self.problems),
             "page": self.page or None,
+            "mlflow": self.mlflow or None,
         }
         if judged is None:
             return said
         return said | {
+            "no_season": judged.no_season or None,
             "users": {"reference": judged.rows[0], "current": judged.rows[1]},
             "since_us": judged.since_us,
             "severity": asdict(judged.severity),
@@ -68,14 +75,18 @@ class DriftReport:
         }
 
     def signals(self) -> list[Signal]:
-        """`drift.window`: whether all of it could be read. `drift.severity`: whether what drifted matters, which is
-        what a person is called for and a retraining weighs. `drift.KIND` (`input`, `missing`, …): each kind of check.
+        """`drift.window`: whether all of it could be read; `drift.season`: whether there is a past to excuse it by,
+        where one was asked for. `drift.severity`: whether what drifted matters, which is what a person is called for
+        and a retraining weighs. `drift.KIND` (`input`, `missing`, …): each kind of check.
         `drift.KIND.COLUMN`: each check that is not well.
         """
         reading = self.why if self.judged is None else "; ".join(self.problems)
         out = [self._signal("window", "inconclusive" if reading else "none", reading)]
         if self.judged is None:
             return out
+        if self.season:
+            unknown = self.judged.no_season
+            out.append(self._signal("season", "inconclusive" if unknown else "none", unknown or self.season))
         kinds: dict[str, list[Found]] = {}
         for one in self.judged.found.values():
             kinds.setdefault(one.check.partition(".")[0], []).append(one)
@@ -98,7 +109,7 @@ class DriftReport:
                 "where": [w.slice for w in one.where],
                 "importance": one.importance,
                 "psi": one.psi,
-                "page": self.page or None,
+                **self._pages(),
             },
         )
 
@@ -124,8 +135,12 @@ class DriftReport:
             value=said.weighted,
             threshold=MODERATE,
             since=judged.since_us or self.since_us,
-            details={"level": said.level, "outcomes": said.outcomes, "page": self.page or None},
+            details={"level": said.level, "outcomes": said.outcomes, **self._pages()},
         )
+
+    def _pages(self) -> dict[str, str | None]:
+        """page: what a notice links: in MLflow, which whoever is told can open; a file of this machine until then."""
+        return {"page": self.mlflow or self.page or None, "file": self.page or None}
 
     def _signal(self, name: str, verdict: Verdict, cause: str, **more: Any) -> Signal:
         says: dict[Verdict, Says] = {"drift": "breach", "inconclusive": "inconclusive", "none": "ok", "seasonal": "ok"}

@@ -19,7 +19,7 @@ from monitoring.drift.service.judgement import judgement
 from monitoring.drift.service.labelled import SLICINGS, LabelSource, own_labels
 from monitoring.drift.service.outcomes import Labelled, concept
 from monitoring.drift.service.report import DriftReport
-from monitoring.drift.service.season import SEASONS, SeasonName, past_windows
+from monitoring.drift.service.season import SEASONS, SeasonName, past_windows, unlogged
 from monitoring.drift.service.thinned import one_per_user
 from monitoring.drift.service.vectors import embeddings, served_vectors
 from monitoring.drift.service.window import COLUMNS, Gathered, Served, gather
@@ -61,16 +61,16 @@ def drift_run(
     window = (since_us, until_us, now_us)
     said = tuple(gathered.problems)
     if not gathered.rows:
-        why = "; ".join(["no answer of the window was logged", *said[:1]])
+        why = "; ".join(["no answer of the window was logged", *([gathered.doubt] if gathered.doubt else said[:1])])
         return [DriftReport("", (), *window, 0, 0, None, why=why, problems=said)]
-    past, no_past = _past(settings.home, gathered, season, now_us, seed)
+    past, no_past = _past(settings, gathered, season, now_us, seed)
     run = _Run(settings, *window, tests, past, no_past, labels, seed, alpha)
     reports = []
     for parts in gathered.rankers:
-        trained, why = _trained(parts[0], settings, reference)
+        trained, why = trained_of(parts[0], settings, reference)
         bentos = sum((part.bentos for part in parts), Counter())
         report = DriftReport(
-            trained.model.removeprefix("models:/") if trained and trained.model else _named(parts[0]),
+            trained.model.removeprefix("models:/") if trained and trained.model else named(parts[0]),
             tuple(name for name, _ in bentos.most_common() if name),
             *window,
             sum(part.rows for part in parts),
@@ -81,6 +81,7 @@ def drift_run(
             problems=said,
             run_id=trained.run_id if trained else "",
             ranker=parts[0].ranker,
+            doubt=gathered.doubt,
         )
         if trained is not None:
             report = run.judge(report, parts, trained)
@@ -172,15 +173,16 @@ def with_page(settings: Settings, report: DriftReport, folder: Path) -> DriftRep
         write_page(page, report, found)
         report = replace(report, page=str(page))
         if report.run_id:
-            log_page(settings, report.run_id, page, LOGGED)
+            report = replace(report, mlflow=log_page(settings, report.run_id, page, LOGGED))
     except (StreamRecError, OSError) as error:
         return replace(report, problems=(*report.problems, f"the report page: {getattr(error, 'message', error)}"))
     return report
 
 
-def _trained(
-    served: Served, settings: Settings, reference: Callable[[Served], Reference] | None
+def trained_of(
+    served: Served, settings: Settings, reference: Callable[[Served], Reference] | None = None
 ) -> tuple[Reference | None, str]:
+    """What a ranker learned from, or why that cannot be had. reference: default: the registry's."""
     try:
         return (reference(served) if reference else _registered(served, settings)), ""
     except (StreamRecError, OSError) as error:
@@ -188,7 +190,7 @@ def _trained(
 
 
 def _past(
-    home: Path, gathered: Gathered, season: SeasonName | None, now_us: int, seed: int
+    settings: Settings, gathered: Gathered, season: SeasonName | None, now_us: int, seed: int
 ) -> tuple[pa.Table | None, str]:
     """One row a user of the same times before, or why there are none."""
     if season is None or gathered.since_us is None or gathered.until_us is None:
@@ -199,20 +201,21 @@ def _past(
         return None, f"the season is not known: {error}"
     tables = []
     for since_us, until_us in windows:
-        then = gather(home, since_us, until_us, now_us=now_us, seed=seed, apart=False)
+        then = gather(settings.home, since_us, until_us, now_us=now_us, seed=seed, apart=False)
         tables += [part.sample.table() for part in then.parts.values() if part.logged]
     if not tables:
-        return None, f"the season is not known: nothing was logged in {SEASONS[season].words}"
+        return None, unlogged(SEASONS[season], settings.keep_contexts_d)
     return one_per_user(pa.concat_tables(tables, promote_options="default"), COLUMNS, seed=seed), ""
 
 
 def _registered(served: Served, settings: Settings) -> Reference:
     """By the ranker's tag, else by the Bento."""
     if _STORED.match(served.ranker):
-        return load_reference(settings.home, _named(served), settings=settings)
+        return load_reference(settings.home, named(served), settings=settings)
     bento = served.bentos.most_common(1)[0][0]
     return load_reference(settings.home, bento or None, settings=settings)
 
 
-def _named(served: Served) -> str:
+def named(served: Served) -> str:
+    """How a ranker is called whose version is not known."""
     return f"{model_name('ranking')}:{served.ranker}" if served.ranker else "no ranker"

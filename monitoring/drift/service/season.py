@@ -50,9 +50,17 @@ def past_windows(since_us: int, until_us: int, season: Season) -> Iterator[tuple
         ValueError: the window is longer than the season's period.
     """
     if until_us - since_us > season.every_us:
-        raise ValueError(f"a window of {(until_us - since_us) / DAY_US:g} days has no {season.words}")
+        raise ValueError(f"a window of {(until_us - since_us) / DAY_US:g} days overlaps {season.words}")
     for back in range(1, season.times + 1):
         yield since_us - back * season.every_us, until_us - back * season.every_us
+
+
+def unlogged(season: Season, kept_days: float) -> str:
+    """Why a season of which no log is left is not known."""
+    why = f"the season is not known: nothing was logged in {season.words}"
+    if kept_days * DAY_US >= season.every_us:
+        return why
+    return f"{why}, and contexts are kept for {kept_days:g} days (setting keep_contexts_d)"
 
 
 def in_season(flat: Result, season: Result | None, unknown: str = "") -> tuple[Verdict, str]:

@@ -1,6 +1,7 @@
 """A stretch of the service's log, read once: for each ranker that served in it, a sample of one row a user.
 
-Rows of another time than they can be of (after now), and what could not be read, are left out and said.
+Answers of another time than they can be of (after now), and what could not be read, are left out and said. They are
+looked for behind the window's end too: a window that ends now would never meet them.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bentos.telemetry.kinds import EXPOSURES
 from contracts.errors import UsageError
@@ -20,6 +22,7 @@ from monitoring.frames.log_files import LogFiles
 from monitoring.frames.serving import Window
 
 AHEAD_US = 5 * 60_000_000  # a clock may be so far ahead
+AHEAD_SHARE = 0.01  # of the answers; above it the window lacks too much of what belongs in it
 NO_RANKER = ""
 COLUMNS = (
     "timestamp",
@@ -53,8 +56,16 @@ class Gathered:
     until_us: int | None
     parts: dict[tuple[str, str], Served] = field(default_factory=dict)  # by ranker and feature definitions
     answers: int = 0
+    ahead: int = 0  # answers dated after now
     rows: int = 0
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def doubt(self) -> str:
+        """Why this window is not known to be whole, so that nothing found in it means little."""
+        if self.ahead <= AHEAD_SHARE * (self.answers + self.ahead):
+            return ""
+        return f"clock skew: {self.ahead:,} answers are dated after now, {self.answers:,} lie in the window"
 
     @property
     def rankers(self) -> list[list[Served]]:
@@ -81,14 +92,9 @@ def gather(
         apart: a sample for each ranker; else one of all, for a season that other versions served too.
     """
     found = Gathered(since_us, until_us)
-    window = Window.open(home, since_us, until_us)
-    ahead = 0
+    latest_us = now_us + AHEAD_US
+    window = Window.open(home, since_us, latest_us if until_us is None else min(until_us, latest_us))
     for batch in window.batches():
-        present = pc.less_equal(pc.cast(batch["timestamp"], pa.int64()), now_us + AHEAD_US)
-        late = batch.num_rows - (pc.sum(present).as_py() or 0)
-        if late:
-            ahead += late
-            batch = batch.filter(present)
         found.rows += batch.num_rows
         for key, part in _parts(batch, apart):
             if key not in found.parts:
@@ -96,29 +102,47 @@ def gather(
             _take(found.parts[key], part)
     found.answers = window.answers
     found.problems = [*window.problems]
-    if ahead:
-        found.problems.append(f"{ahead:,} shown items are dated after now: a clock is ahead; they were left out")
+    found.ahead = _answers_after(home, latest_us)
+    if found.ahead:
+        found.problems.append(f"{found.ahead:,} answers are dated after now: a clock is ahead; they were left out")
     return found
 
 
-def last_answers(home: Path, n: int) -> int:
-    """The moment from which on there are about `n` answers: exactly, but for those of one microsecond.
+def _answers_after(home: Path, moment_us: int) -> int:
+    log = LogFiles.open(home, EXPOSURES, ("timestamp_us", "outcome"), moment_us, None)
+    return sum(pc.sum(pc.equal(table["outcome"], "ok")).as_py() or 0 for table in log.tables())
+
+
+def last_answers(home: Path, n: int, until_us: int | None = None) -> int:
+    """The moment from which on there are about `n` answers (before `until_us`): exactly, but for those of one
+    microsecond.
 
     Raises:
         UsageError: n < 1.
     """
     if n < 1:
         raise UsageError(f"the last {n} answers are none")
-    log = LogFiles.open(home, EXPOSURES, ("timestamp_us", "outcome"), None, None)
+    log = LogFiles.open(home, EXPOSURES, ("timestamp_us", "outcome"), None, until_us)
     newest = sorted(log.pieces, key=lambda piece: -piece.last_us)
     together = np.cumsum([piece.rows for piece in newest])
     enough = newest[: int(np.searchsorted(together, n)) + 1]
     oldest = min((piece.first_us for piece in enough), default=0)
     # Processes write side by side: another piece may have some of the newest too.
     log.pieces = [piece for piece in newest if piece.last_us >= oldest]
-    stamps = [table.filter(pc.equal(table["outcome"], "ok"))["timestamp_us"].to_numpy() for table in log.tables()]
-    ordered = np.sort(np.concatenate([np.empty(0, np.int64), *stamps]))
+    ordered = _stamps(log)
     return int(ordered[max(len(ordered) - n, 0)]) if len(ordered) else 0
+
+
+def nth_answer(home: Path, n: int, since_us: int, until_us: int) -> int:
+    """The moment before which there are about `n` answers from `since_us` on; `until_us` where there are fewer."""
+    ordered = _stamps(LogFiles.open(home, EXPOSURES, ("timestamp_us", "outcome"), since_us, until_us))
+    return int(ordered[n]) if len(ordered) > n else until_us
+
+
+def _stamps(log: LogFiles) -> NDArray[np.int64]:
+    """Moments of all answers, in order."""
+    stamps = [table.filter(pc.equal(table["outcome"], "ok"))["timestamp_us"].to_numpy() for table in log.tables()]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *stamps]))
 
 
 def _parts(batch: pa.Table, apart: bool) -> Iterator[tuple[tuple[str, str], pa.Table]]:

@@ -35,8 +35,11 @@ def judged(current: pa.Table, season: pa.Table | None = None, **options: object)
     return judgement(shop(1, 20_000), current, FEATURES, engine=ENGINE, season=season, **options)  # type: ignore[arg-type]
 
 
-def test_a_window_like_training_is_none():
-    assert judged(shop(2)).verdict == "none"
+def test_a_window_like_training_is_none_and_the_psi_of_each_input_is_told():
+    found = judged(shop(2))
+    assert found.verdict == "none"
+    told = {name: found.found[f"input.{name}"].psi for name in FEATURES}
+    assert all(psi is not None and 0 < psi < 0.02 for psi in told.values())
 
 
 def test_november_is_seasonal_when_last_november_was_like_it_and_drift_when_it_was_not():

@@ -102,6 +102,25 @@ def test_a_country_that_comes_more_often_last_week_too_is_seasonal(tmp_path: Pat
     assert named(report.signals())["drift.input"] == "ok"
 
 
+def test_a_whole_day_has_its_weekday_and_a_year_that_is_not_kept_is_told(tmp_path: Path, reference: Reference):
+    day = (UNTIL_US - DAY_US, UNTIL_US)  # as the watch looks at it
+    for weeks in range(3):
+        since_us, until_us = (at - 7 * weeks * DAY_US for at in day)
+        window = {"since_us": since_us, "until_us": until_us, "seed": 20 + weeks}
+        write_log(tmp_path, WORLD, requests=500, drift=Drift(country=2.5), **window)
+    (report,) = run(tmp_path, reference, season="weekday", window=day)
+    assert report.verdict == "seasonal"
+    assert named(report.signals())["drift.season"] == "ok"
+    (report,) = run(tmp_path, reference, season="year", window=day)
+    assert report.verdict == "drift"
+    season = next(s for s in report.signals() if s.name == "drift.season")
+    assert season.verdict == "inconclusive"
+    assert season.cause.endswith("contexts are kept for 90 days (setting keep_contexts_d)")
+    assert season.cause == report.document()["no_season"]
+    (report,) = run(tmp_path, reference, season="hour", window=(day[0] - DAY_US, day[1]))
+    assert "a window of 2 days overlaps the same hours" in report.document()["no_season"]
+
+
 def test_a_window_without_an_answer_is_inconclusive(tmp_path: Path, reference: Reference):
     (report,) = run(log(tmp_path, requests=50), reference, window=(0, 1_000))
     assert (report.verdict, report.why) == ("inconclusive", "no answer of the window was logged")
@@ -131,7 +150,28 @@ def test_rows_from_the_future_are_left_out_and_told(tmp_path: Path, reference: R
     write_log(tmp_path, WORLD, requests=50, since_us=UNTIL_US + DAY_US, until_us=UNTIL_US + 2 * DAY_US, seed=5)
     (report,) = run(tmp_path, reference, window=(SINCE_US, UNTIL_US + 3 * DAY_US))
     assert report.rows == 30_000
-    assert "1,000 shown items are dated after now" in report.problems[-1]
+    assert "50 answers are dated after now" in report.problems[-1]
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(10, "none"), (50, "inconclusive")])
+def test_a_window_that_ends_now_meets_the_answers_of_a_clock_that_is_ahead(
+    tmp_path: Path, reference: Reference, ahead: int, verdict: str
+):
+    log(tmp_path)
+    write_log(tmp_path, WORLD, requests=ahead, since_us=UNTIL_US + DAY_US, until_us=UNTIL_US + 2 * DAY_US, seed=5)
+    (report,) = run(tmp_path, reference)
+    assert report.verdict == verdict
+    said = {s.name: s for s in report.signals()}
+    assert f"{ahead} answers are dated after now" in said["drift.window"].cause
+    if verdict == "inconclusive":  # above 1 %: the rest was judged, but is not known to be the whole
+        assert report.document()["why"].startswith("clock skew: 50 answers")
+        assert said["drift.severity"].verdict == "inconclusive"
+
+
+def test_a_drift_stays_one_where_a_clock_is_ahead(tmp_path: Path, reference: Reference):
+    log(tmp_path, drift=Drift(price=3.0))
+    write_log(tmp_path, WORLD, requests=50, since_us=UNTIL_US + DAY_US, until_us=UNTIL_US + 2 * DAY_US, seed=5)
+    assert run(tmp_path, reference)[0].verdict == "drift"
 
 
 def test_without_kept_rows_it_says_which_settings_keep_them(tmp_path: Path, reference: Reference):

@@ -52,6 +52,15 @@ def test_ages_and_defaults_are_those_of_the_context(answer, write):
     assert set(frame[default_flag("item_pop_1d")].to_pylist()) == {None}  # nothing was said of it
 
 
+def test_a_feature_that_is_logged_and_not_known_here_is_named(answer, write):
+    query, slate, shown, record = answer(0)
+    used = [FeatureUsed("user_positives_30d", 3.0, 120.0, "store"), FeatureUsed("user_mood", 1.0, 0.0, "store")]
+    frame = serving_frame(write([(query, slate, shown, msgspec.structs.replace(record, features=used)), answer(1)]))
+    assert problems_of(frame) == [
+        "a new feature that this version does not know, `user_mood`, was left out (1 answers)"
+    ]
+
+
 def test_an_answer_without_a_context_keeps_its_rows_and_says_that_its_features_are_not_known(answer, write):
     answers = [answer(n) for n in range(3)]
     home = write(answers, contexts=[answers[1][3]])
