@@ -4,6 +4,7 @@ Drift, skew, slices, outcome metrics, service levels and ages all become signals
 nothing else. A signal's name is a path, family first:
 
     drift.input.price      drift.missing.price   drift.output.score   drift.concept.calibration   drift.embedding.item
+    drift.online.score     drift.online.clicks
     skew.statistics.price  skew.rows.price       skew.whole           slice.country=DE.error      level.availability
     outcome.ctr            outcome.calibration   age.model            age.batch_lists             run.training
 """

@@ -20,7 +20,7 @@ from monitoring.watch.check import LATE_S
 from monitoring.watch.schema import CheckName
 from registry.processes.stack import CHILD
 
-LANES: Mapping[str, str] = {"levels": "light", "freshness": "light"}
+LANES: Mapping[str, str] = {"levels": "light", "freshness": "light", "online": "stream"}
 HEAVY = "heavy"
 RETRAIN = "retrain"
 RETRAIN_LATE_S = 6 * 3600.0

@@ -20,7 +20,7 @@ OWN = "monitoring"
 
 Criticality = Literal["page", "ticket", "note"]
 CRITICALITIES: tuple[Criticality, ...] = ("note", "ticket", "page")
-CheckName = Literal["levels", "freshness", "drift", "skew", "quality", "kept", "watch"]
+CheckName = Literal["levels", "freshness", "drift", "online", "skew", "quality", "kept", "watch"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 

@@ -11,12 +11,12 @@ from contracts.errors import StreamRecError
 from contracts.settings import Settings
 from contracts.user_keys import UserKeys
 from monitoring.frames.log_files import LogFiles
-from monitoring.labels.joined import Joined
+from monitoring.labels.joined import HOUR_US, LATE_H, Joined
 from monitoring.labels.meaning import rule_of_bento
 from registry.bento_store import stored_bento
 
 SLICINGS = ("country", "device", "category")
-COLUMNS = ("request_id", "user_id", "item_id", "position", "score", "label", "ranking", *SLICINGS)
+COLUMNS = ("timestamp", "request_id", "user_id", "item_id", "position", "score", "label", "ranking", *SLICINGS)
 
 # (since_us, until_us, ranker; "" of all) → rows of COLUMNS; `label` is null where it is not known yet.
 LabelSource = Callable[[int, int, str], pa.Table]
@@ -43,9 +43,19 @@ def own_labels(settings: Settings, bento: str | None, *, now_us: int) -> LabelSo
     return labels
 
 
+def known_until(bento: str | None, home: Path, now_us: int) -> int:
+    """The moment before which the labels of all answers are known.
+
+    Raises:
+        NotFound, DataError: as `own_labels`.
+    """
+    return now_us - int((rule_of_bento(bento or None, home).longest_h + LATE_H) * HOUR_US)
+
+
 EMPTY = pa.schema(
     [
         *((name, pa.string()) for name in ("request_id", "user_id", "item_id", "ranking", *SLICINGS)),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
         ("position", pa.int32()),
         ("score", pa.float32()),
         ("label", pa.float64()),

@@ -60,7 +60,7 @@ def test_a_reference_that_says_nothing_is_refused_with_the_reason(name: str) -> 
 
 
 def test_a_row_at_a_time_gives_the_same_alarms_every_time() -> None:
-    for name in ("cusum", "tumbling_ks", "rate", "tumbling_mmd"):
+    for name in ("cusum", "tumbling_ks", "rate", "estimated_rate", "tumbling_mmd"):
         kind = ONLINE[name]
         once, again = (
             [a for row in rows(kind.takes, 800, 4, drifted=True) if (a := detector.update(row))]
