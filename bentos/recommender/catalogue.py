@@ -58,11 +58,14 @@ class ArrowStrings(Sequence[str]):
 
     def pack(self, rows: NDArray[np.int32]) -> PackedIds:
         """As `take`, without a Python string for each."""
-        if not len(rows):
-            return PackedIds.of(())
-        _, starts, text = self._taken(rows).buffers()
-        begins = np.frombuffer(starts, self._offsets.dtype)[: len(rows) + 1].astype(np.int32)
-        return PackedIds(begins.tobytes(), memoryview(text)[: begins[-1]].tobytes())
+        begins = self._offsets[rows]
+        lengths = self._offsets[1:][rows] - begins
+        starts = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(lengths, out=starts[1:])
+        # One index for each byte. In a worker that has ranked meanwhile this takes a quarter of pyarrow's `take`.
+        at = np.arange(starts[-1], dtype=np.int64)
+        at += np.repeat(begins - starts[:-1], lengths)
+        return PackedIds(starts.tobytes(), np.frombuffer(self._data, np.uint8)[at].tobytes())
 
     def _taken(self, rows: NDArray[np.int32]) -> pa.Array:
         at = np.ascontiguousarray(rows, np.int32)
