@@ -137,8 +137,10 @@ def judgement(
         verdict, why = in_season(result, then, no_season)
         one = Found(check, verdict, why, result, then, importance=weights.get(column_of(check)))
         found[check] = _caused(one, reference, current, sliced)
-    drifted = {f.column: f.psi for f in found.values() if f.verdict == "drift" and f.psi is not None}
-    weigh = severity(drifted, weights, len(features), outcomes or _moved(flat))
+    drifted = [f for f in found.values() if f.verdict == "drift"]
+    by_column = {f.column: f.psi for f in drifted if f.psi is not None}
+    unweighed = [f.check for f in drifted if f.psi is None and not f.check.startswith("concept.")]
+    weigh = severity(by_column, weights, len(features), outcomes or _moved(flat), unweighed)
     return Judgement(found, weigh, (reference.num_rows, current.num_rows), no_season)
 
 

@@ -27,6 +27,8 @@ from monitoring.frames.reference import Reference, load_reference
 from monitoring.reports.page import log_page, page_name, write_page
 from monitoring.reports.window import rankings
 from registry.artifacts import model_name
+from registry.bento_store import stored_bento
+from registry.lineage import pinned_uris
 
 LOGGED = "drift.html"  # in MLflow, of each model the newest page alone: a run has no room that ends
 _STORED = re.compile(r"^v\d+-[0-9a-f]{8}$")
@@ -70,7 +72,7 @@ def drift_run(
         trained, why = trained_of(parts[0], settings, reference)
         bentos = sum((part.bentos for part in parts), Counter())
         report = DriftReport(
-            trained.model.removeprefix("models:/") if trained and trained.model else named(parts[0]),
+            trained.model.removeprefix("models:/") if trained and trained.model else called(parts[0], bentos, settings),
             tuple(name for name, _ in bentos.most_common() if name),
             *window,
             sum(part.rows for part in parts),
@@ -219,3 +221,15 @@ def _registered(served: Served, settings: Settings) -> Reference:
 def named(served: Served) -> str:
     """How a ranker is called whose version is not known."""
     return f"{model_name('ranking')}:{served.ranker}" if served.ranker else "no ranker"
+
+
+def called(served: Served, bentos: Counter[str], settings: Settings) -> str:
+    """As the watch calls whoever serves, or it takes what is said for somebody else's: the version of the Bento's
+    ranker; the Bento itself, where it was built elsewhere."""
+    if not served.ranker:
+        return named(served)
+    bento = bentos.most_common(1)[0][0]
+    try:
+        return pinned_uris(stored_bento(bento, settings.home))["ranking"].removeprefix("models:/") or bento
+    except StreamRecError:
+        return bento

@@ -26,7 +26,7 @@ from contracts.settings import Settings
 from features.frame import REGISTERED, default_flag
 from monitoring.drift.service.binned import numbers
 from monitoring.drift.service.labelled import LabelSource, first_served, known_until, own_labels
-from monitoring.drift.service.run import named, trained_of
+from monitoring.drift.service.run import called, trained_of
 from monitoring.drift.service.thinned import OnePerUser, one_per_user
 from monitoring.drift.service.window import Served, last_answers, nth_answer
 from monitoring.drift.stream.listen import Heard, Kind, Stream, listen
@@ -90,9 +90,9 @@ def stream_run(
     for part, table in served:
         trained, why = trained_of(part, settings, reference)
         if trained is None:
-            reports.append(StreamReport(named(part), now_us, why=why))
+            reports.append(StreamReport(called(part, part.bentos, settings), now_us, why=why))
             continue
-        model = trained.model.removeprefix("models:/") if trained.model else named(part)
+        model = trained.model.removeprefix("models:/") if trained.model else called(part, part.bentos, settings)
         if part.feature_hash not in (trained.feature_hash, ""):
             why = f"served with {part.feature_hash[:12]}, trained with {trained.feature_hash[:12]}: other definitions"
             reports.append(StreamReport(model, now_us, why=why))

@@ -1,6 +1,7 @@
 """Skew of the ranker of one Bento, also of a candidate that a few users meet: `monitoring/skew`."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 from contracts.errors import NotFound
 from monitoring.signals import Signal
@@ -23,4 +24,6 @@ def check(asked: Asked) -> list[Signal]:
         report = skew(asked.settings, since_us=since_us, until_us=now_us, now_us=now_us, model=model, seed=windows.seed)
     except NotFound as error:
         return [Signal(WHOLE, asked.bento, "inconclusive", now_us, cause=error.message)]
-    return report.signals()
+    # What could not be told of is still of somebody, whose former signals hold no more.
+    named = report.model or (model or "").removeprefix("models:/") or asked.bento
+    return replace(report, model=named).signals()

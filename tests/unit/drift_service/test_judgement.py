@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from monitoring.drift.base import Result
 from monitoring.drift.engines.choose import choose
 from monitoring.drift.service.judgement import Judgement, judgement
 
@@ -77,6 +78,24 @@ def test_what_weighs_little_is_low_and_what_the_ranker_hangs_on_is_not():
     assert light.verdict == heavy.verdict == "drift"
     assert (light.severity.level, heavy.severity.level) == ("low", "moderate")
     assert judged(window, importance={"price": 0.001, "age": 1.0}, outcomes="moved").severity.level == "high"
+
+
+@pytest.mark.parametrize(
+    ("check", "level"),
+    [
+        ("embedding.items", "moderate"),
+        ("embedding.users", "low"),
+        ("output.sources", "low"),
+        ("output.coverage", "low"),
+    ],
+)
+def test_what_drifted_without_a_psi_is_no_none(check: str, level: str):
+    found = Result("made", 0.9, None, 0.1, "drift", effect=0.9)
+    judgement_ = judged(shop(2), further={check: found})
+    assert judgement_.verdict == "drift"
+    assert judgement_.severity.level == level
+    assert check in judgement_.severity.text
+    assert judgement_.severity.weighted == 0.0
 
 
 def test_a_drift_names_its_country_and_its_hour():

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.watch_log import MINUTE_US, RANKER, Drift, World, write_log, write_reference
+from benchmarks.watch_log import BENTO, MINUTE_US, RANKER, Drift, World, write_log, write_reference
 from bentos.telemetry.kinds import EXPOSURES
 from bentos.telemetry.roll import log_folder
 from contracts.errors import NotFound
@@ -188,7 +188,8 @@ def test_a_model_whose_training_kept_no_reference_is_inconclusive(tmp_path: Path
     (report,) = drift_run(Settings(home=tmp_path), SINCE_US, UNTIL_US, now_us=UNTIL_US, engine="scipy", reference=none)
     assert report.verdict == "inconclusive"
     assert report.why.startswith("no reference: run 1 kept")
-    assert RANKER in report.model
+    assert report.ranker == RANKER
+    assert {s.model for s in report.signals()} == {BENTO}  # as the watch calls who serves, or it would hear nothing
 
 
 def test_the_last_answers_begin_where_there_are_so_many(tmp_path: Path):
