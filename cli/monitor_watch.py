@@ -95,6 +95,7 @@ def alerts(
         "signals": [s.as_json() for s in sorted(state.signals, key=lambda s: (s.name, s.model))],
         "checks": {key: {name: getattr(look, name) for name in look.__slots__} for key, look in state.looks.items()},
         "waiting": len(state.outbox),
+        "given_up": dict(state.given_up),
         "told": list(reversed(read_alerts(settings.home)))[:50] if told else [],
     }
 
@@ -204,15 +205,16 @@ def review_list(
 
     Example: `streamrec monitor review list`
 
-    What is uncertain and what is dear: `[review]` of the monitoring schema. `streamrec replay ID` shows how it came.
+    The watch looks too, every hour. What is uncertain and what is dear: `[review]` of the monitoring schema. `streamrec
+    replay ID` shows how it came.
     """
-    from monitoring.review.queue import fill
+    from monitoring.review.queue import fill, items_of
     from monitoring.watch.schema import schema_of
 
     settings = load_settings({"home": home})
     live = live_now(settings)
     rules = schema_of(settings.home, live.champion).review
-    queue = fill(documents(settings), settings.home, live.champion, rules, now_us())
+    queue = fill(documents(settings), settings.home, items_of(live.champion, settings.home), rules, now_us())
     cases = [c for c in queue["cases"] if everything or c["state"] == "open"]
     columns = ["request", "when", "margin", "value", "item", "state", "note"]
     rows = [
@@ -241,12 +243,12 @@ def review_done(
 
     Example: `streamrec monitor review done 0198c0de-… --note "fine"`
     """
-    from monitoring.review.queue import done
+    from monitoring.review.queue import done, open_cases
 
     settings = load_settings({"home": home})
     queue = done(documents(settings), request, note)
     emit(
-        {"id": request, "open": sum(c["state"] == "open" for c in queue["cases"])},
+        {"id": request, "open": open_cases(queue)},
         as_json=as_json,
         human=lambda: out.print(f"{request} is done"),
     )

@@ -1,7 +1,7 @@
 """What monitoring costs, and serving beside it: measured CPU seconds and bytes at given prices. Pure.
 
-Three levels. basic: service levels, ages, and that what is kept does not outlive its time. standard: and drift, skew
-and slices, on the contexts that are logged anyway. full: and every answer's context in full (with what the ranker read,
+Three levels. basic: service levels, ages, and that what is kept does not outlive its time. standard: and drift, skew,
+slices and the review queue, on the contexts that are logged anyway. full: and every answer's context in full (with what the ranker read,
 all candidates and all scores), so that each can be replayed stage by stage and judged row by row.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 BASIC = frozenset({"levels", "freshness", "kept"})
-ALL = BASIC | {"drift", "online", "skew", "quality"}
+ALL = BASIC | {"drift", "online", "skew", "quality", "review"}
 LEVELS: Mapping[str, frozenset[str]] = {"basic": BASIC, "standard": ALL, "full": ALL}
 MONTH_S = 30 * 86_400.0
 

@@ -25,7 +25,8 @@ class Signal:
     model: the model version or Bento that is meant (`streamrec-ranking/7`, `streamrec:abc`); "" where a signal is of
     the service as a whole. value, threshold: in the unit of the check, None where it has none (never NaN).
     since: when what is seen began, None where that is not known. cause: one sentence for a person; an `inconclusive`
-    signal must have one. details: figures that JSON can hold.
+    signal must have one. details: figures that JSON can hold. seen: the look that first found it so, of all that found
+    it so without a break; kept by whoever takes signals in (`alerts/grouping.py`), so that one look alone moves nobody.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Signal:
     since: int | None = None
     cause: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    seen: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name or self.verdict not in VERDICTS:
@@ -51,6 +53,11 @@ class Signal:
     def family(self) -> str:
         """`drift`, `skew`, `outcome`, `slice`, `level`, `age`, `run`."""
         return self.name.partition(".")[0]
+
+    @property
+    def lasted_us(self) -> int:
+        """From the first look that found it so to the last; 0 after one look."""
+        return self.at - self.seen if self.seen is not None else 0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

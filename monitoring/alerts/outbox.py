@@ -2,32 +2,35 @@
 
 So a watch that is killed at any moment loses none: what was not written was not decided, and is decided again; what was
 written is sent again, with the same key, and a channel counts a key once.
+
+A channel that is away gets everything in order, once it is back. A message that it refuses is that message's fault:
+what is behind it goes ahead, and it is given up after a few tries.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from monitoring.alerts.channels.base import Message
 from monitoring.alerts.grouping import Notice
 from monitoring.signals import Signal
 from monitoring.watch.schema import CRITICALITIES, Schema
 
-Entry = dict[str, Any]
+Entry = dict[str, Any]  # channel, message, tries, refused (how many of the tries), next_us, since_us
+Outcome = Literal["sent", "failed", "refused"]
 
 AGAIN_S = (5, 15, 60, 300, 900, 3600)
 GIVE_UP_US = 7 * 24 * 3_600_000_000
+REFUSED_TRIES = 5  # within 6 minutes: a secret that is being changed on both sides loses nothing
 KEPT_SIGNALS = 20
 
 
 def message(notice: Notice, schema: Schema) -> Message:
-    """Owner, runbook and criticality are of the most critical of its signals."""
-    rows = [row for signal in notice.signals if (row := schema.row(signal.name)) is not None]
-    best = max(rows, key=lambda row: CRITICALITIES.index(row.criticality), default=None)
-    criticality = best.criticality if best else "ticket"
-    said = [s.details.get("severity") for s in notice.signals if s.family == "level"]
-    if said and all(s == "ticket" for s in said if s):
-        criticality = "ticket"  # a slow burn is nobody's night
+    """Owner and runbook are of the most critical signal that it is told for."""
+    rank = CRITICALITIES.index
+    told = rank(notice.criticality)
+    weighed = [(rank(schema.criticality(s)), row) for s in notice.signals if (row := schema.row(s.name)) is not None]
+    best = max(weighed, key=lambda one: (one[0] <= told, one[0]))[1] if weighed else None
     links = [str(link) for s in notice.signals if (link := s.details.get("page"))]
     return Message(
         key=notice.key,
@@ -35,7 +38,7 @@ def message(notice: Notice, schema: Schema) -> Message:
         alert=notice.alert,
         model=notice.model,
         subject=notice.subject,
-        criticality=criticality,
+        criticality=notice.criticality,
         owner=best.owner if best else "serving",
         runbook=best.runbook if best else "docs/runbooks/README.md",
         at_us=notice.at_us,
@@ -51,7 +54,7 @@ def posted(outbox: Sequence[Entry], messages: Iterable[Message], channels: Itera
     """The outbox with new messages in it, one entry a channel."""
     names = list(channels)
     new = [
-        {"channel": name, "message": asdict(m), "tries": 0, "next_us": now_us, "since_us": now_us}
+        {"channel": name, "message": asdict(m), "tries": 0, "refused": 0, "next_us": now_us, "since_us": now_us}
         for m in messages
         for name in names
     ]
@@ -59,33 +62,28 @@ def posted(outbox: Sequence[Entry], messages: Iterable[Message], channels: Itera
 
 
 def due(outbox: Sequence[Entry], now_us: int) -> list[Entry]:
-    """In order, and of each channel nothing before what waits in front of it."""
+    """In order, and of each channel nothing before what waits in front of it; what was refused holds up nothing."""
     blocked: set[str] = set()
     found = []
     for entry in outbox:
         if entry["channel"] in blocked:
             continue
-        if entry["next_us"] > now_us:
-            blocked.add(entry["channel"])
-        else:
+        if entry["next_us"] <= now_us:
             found.append(entry)
+        elif not entry.get("refused"):
+            blocked.add(entry["channel"])
     return found
 
 
-def after(outbox: Sequence[Entry], sent: Iterable[str], failed: Iterable[str], now_us: int) -> list[Entry]:
-    """sent, failed: `channel|key`. What has failed waits longer each time, and is given up after a week."""
-    gone, again = set(sent), set(failed)
-    left = []
-    for entry in outbox:
-        name = key_of(entry)
-        if name in gone or (name in again and now_us - entry["since_us"] > GIVE_UP_US):
-            continue
-        if name in again:
-            wait_s = AGAIN_S[min(entry["tries"], len(AGAIN_S) - 1)]
-            left.append({**entry, "tries": entry["tries"] + 1, "next_us": now_us + wait_s * 1_000_000})
-        else:
-            left.append(entry)
-    return left
+def after(entry: Entry, outcome: Outcome, now_us: int) -> Entry | None:
+    """The entry as it waits for its next try, longer each time. None: it was told; or it is given up, refused
+    `REFUSED_TRIES` times or a week old."""
+    refused = entry.get("refused", 0) + (outcome == "refused")
+    old = now_us - entry["since_us"] > GIVE_UP_US
+    if outcome == "sent" or old or refused >= REFUSED_TRIES:
+        return None
+    wait_s = AGAIN_S[min(entry["tries"], len(AGAIN_S) - 1)]
+    return {**entry, "tries": entry["tries"] + 1, "refused": refused, "next_us": now_us + wait_s * 1_000_000}
 
 
 def key_of(entry: Entry) -> str:

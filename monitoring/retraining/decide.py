@@ -97,9 +97,9 @@ def _of_rule(rule: Rule, signals: Sequence[Signal], now_us: int) -> RuleSaid:
         return RuleSaid(rule.name, "inconclusive", f"nothing is known of {wanted}", rule.action)
     if rule.max_hours is not None:
         return _of_age(rule, fitting, rule.max_hours)
-    since_us = now_us - int(rule.for_hours * HOUR_US)
     breaches = [s for s in fitting if s.verdict == "breach"]
-    lasting = [s for s in breaches if rule.for_hours == 0 or (s.since if s.since is not None else s.at) <= since_us]
+    # By looks that found it: a check of 24 h may well say that it began a day ago, at the first one.
+    lasting = [s for s in breaches if s.lasted_us >= rule.for_hours * HOUR_US]
     if len(lasting) >= rule.least:
         together = [s for s in signals if _fits(s.name, rule.only_with) and now_us - s.at <= FORGOTTEN_US]
         if rule.only_with and not any(s.verdict == "breach" for s in together):

@@ -15,21 +15,39 @@ from registry.bento_store import bundles_of
 from registry.control.documents import Documents, change
 
 DOCUMENT = "reviews"
+LATE_US = 60_000_000  # a record is written after its answer: a look that came before it would pass it by
 _COLUMNS = ("request_id", "timestamp_us", "item_ids", "scores", "top_item_ids", "top_scores")
 
 
-def fill(store: Documents, home: Path, bento: str, rules: Review, now_us: int) -> dict[str, Any]:
-    """Look at what was answered since the last time (at first: within a day). Returns the queue.
+def items_of(bento: str, home: Path) -> Path:
+    """The item table of a Bento, for `fill`; of the latest built where it is "".
 
     Raises:
-        NotFound: there is no such Bento. ArtifactError: its items cannot be read, or have no such column.
+        NotFound: there is no such Bento.
     """
-    since_us = int(store.read(DOCUMENT)[1].get("until_us", now_us - DAY_US))
-    values = _values(bundles_of(bento or None, home)["retrieval"] / "items.arrow", rules.value)
-    log = LogFiles.open(home, CONTEXTS, _COLUMNS, since_us, now_us)
+    return bundles_of(bento or None, home)["retrieval"] / "items.arrow"
+
+
+def fill(store: Documents, home: Path, items: Path, rules: Review, now_us: int) -> dict[str, Any]:
+    """Look at what was answered since the last time (at first: within a day), up to a minute ago. Returns the queue.
+
+    Args:
+        items: table with the column that says what is at stake.
+
+    Raises:
+        ArtifactError: the items cannot be read, or have no such column.
+    """
+    until_us = now_us - LATE_US
+    since_us = int(store.read(DOCUMENT)[1].get("until_us", until_us - DAY_US))
+    values = _values(items, rules.value)
+    log = LogFiles.open(home, CONTEXTS, _COLUMNS, since_us, until_us)
     found = [case for table in log.tables() for case in cases(table.to_pylist(), values, rules)]
     found.sort(key=lambda case: (case["margin"], case["id"]))
-    return change(store, DOCUMENT, lambda queue: queued(queue, found, rules, now_us))
+    return change(store, DOCUMENT, lambda queue: queued(queue, found, rules, max(until_us, since_us)))
+
+
+def open_cases(queue: Mapping[str, Any]) -> int:
+    return sum(case["state"] == "open" for case in queue.get("cases", ()))
 
 
 def done(store: Documents, case_id: str, note: str) -> dict[str, Any]:

@@ -26,9 +26,12 @@ CHECKS: Mapping[CheckName, str] = {
     "skew": "monitoring.watch.checks.skew",
     "quality": "monitoring.watch.checks.quality",
     "kept": "monitoring.watch.checks.kept",
+    "review": "monitoring.watch.checks.review",
 }
 # Those made for each live Bento; the others find by themselves who served.
 OF_BENTOS: frozenset[CheckName] = frozenset({"freshness", "quality", "skew"})
+# That made for the champion alone.
+OF_CHAMPION: frozenset[CheckName] = frozenset({"review"})
 # Seconds in which it is meant to end, by far.
 LATE_S: Mapping[CheckName, float] = {
     "levels": 120,
@@ -38,6 +41,7 @@ LATE_S: Mapping[CheckName, float] = {
     "skew": 900,
     "quality": 900,
     "kept": 900,
+    "review": 900,
 }
 
 

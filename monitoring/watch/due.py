@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from monitoring.watch.check import OF_BENTOS
+from monitoring.watch.check import OF_BENTOS, OF_CHAMPION
 from monitoring.watch.schema import CheckName, Schema
 from monitoring.watch.state import Look
 
@@ -10,13 +10,14 @@ MINUTE_US = 60_000_000
 
 
 def due(schema: Schema, looks: Mapping[str, Look], bentos: Iterable[str], now_us: int) -> list[tuple[CheckName, str]]:
-    """(check, Bento), the longest overdue first. Without a Bento, freshness still looks at lists and trainings."""
+    """(check, Bento), the longest overdue first. bentos: the champion first; without one, freshness still looks at
+    lists and trainings."""
     live = list(dict.fromkeys(bentos))
     found = []
     for name, minutes in schema.every_minutes().items():
         if name == "watch":
             continue
-        targets = live if name in OF_BENTOS else [""]
+        targets = live if name in OF_BENTOS else live[:1] if name in OF_CHAMPION else [""]
         if name == "freshness" and not live:
             targets = [""]
         for bento in targets:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from monitoring.alerts.grouping import Alert, Notice
 from monitoring.alerts.outbox import message
-from monitoring.watch.schema import Schema
+from monitoring.watch.schema import Schema, highest
 from monitoring.watch.watch import Tick
 
 STATES = {"pending": "pending", "firing": "firing", "clearing": "firing"}
@@ -88,6 +88,13 @@ class WatchMetrics(Collector):
         yield _gauge(
             "notices_waiting", "Not told yet.", ["channel"], [((name,), float(n)) for name, n in waiting.items()]
         )
+        given_up = state.given_up if state else {}
+        yield _gauge(
+            "notices_given_up",
+            "Never told, of all: refused again and again, or away for a week.",
+            ["channel"],
+            [((name,), float(n)) for name, n in given_up.items()],
+        )
         ends = [str(run["state"]) for run in tick.runs]
         yield _gauge(
             "retrainings",
@@ -105,9 +112,11 @@ def _alert(alert: Alert, schema: Schema | None) -> tuple[str, ...] | None:
 
 
 def severity_and_owner(alert: Alert, schema: Schema) -> tuple[str, str]:
-    """As the message of the alert would say it."""
-    notice = Notice("raised", alert.id, alert.model, alert.subject, alert.began_us, None, "", tuple(alert.breaches))
-    told = message(notice, schema)
+    """As the messages of the alert have said it, while it is raised; of a pending one, as they would."""
+    signals = alert.breaches or [alert.signals[name] for name in alert.told if name in alert.signals]
+    criticality = highest(alert.told.values() or [schema.criticality(s) for s in signals])
+    about = (alert.id, alert.model, alert.subject, alert.began_us)
+    told = message(Notice("raised", *about, None, "", tuple(signals), criticality=criticality), schema)
     return told.criticality, told.owner
 
 

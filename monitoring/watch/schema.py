@@ -5,6 +5,7 @@ Bento is the one of its name, else `default`. Unknown keys are errors.
 """
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +21,7 @@ OWN = "monitoring"
 
 Criticality = Literal["page", "ticket", "note"]
 CRITICALITIES: tuple[Criticality, ...] = ("note", "ticket", "page")
-CheckName = Literal["levels", "freshness", "drift", "online", "skew", "quality", "kept", "watch"]
+CheckName = Literal["levels", "freshness", "drift", "online", "skew", "quality", "kept", "review", "watch"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -49,8 +50,9 @@ class Watched(_Part):
 
 
 class Holding(_Part):
-    """How long a breach must last to be told, and how long all must be well to be over. Service levels are told at
-    once: their windows have waited already."""
+    """How long a breach must last to be told, and how long all must be well to be over: from the first look that finds
+    it so to the last, so that it takes two looks at least. Service levels are told at once: their windows have waited
+    already."""
 
     hold_minutes: Annotated[float, Field(ge=0)] = 10
     clear_minutes: Annotated[float, Field(ge=0)] = 30
@@ -83,8 +85,9 @@ class Windows(_Part):
 
 
 class Rule(_Part):
-    """When to train. It fires when at least `least` of the signals that fit have been in breach for `for_hours`; a
-    rule of kind `age` when the age that its signals measure, in hours, is over `max_hours`.
+    """When to train. It fires when looks have found at least `least` of the signals that fit in breach for `for_hours`,
+    from the first look to the last; a rule of kind `age` when the age that its signals measure, in hours, is over
+    `max_hours`.
 
     only_with: the rule counts only together with a breach of one of these (drift that costs nothing is left alone).
     """
@@ -163,6 +166,13 @@ class Schema(_Part):
     def row(self, name: str) -> Watched | None:
         return next((row for row in self.signals if row.fits(name)), None)
 
+    def criticality(self, signal: Signal) -> Criticality:
+        """Of its row; a ticket where none fits. A level that burns slowly is nobody's night."""
+        row = self.row(signal.name)
+        said = row.criticality if row else "ticket"
+        slow = signal.family == "level" and signal.details.get("severity") == "ticket"
+        return "ticket" if slow and said == "page" else said
+
     def every_minutes(self) -> dict[CheckName, float]:
         """Check → how often: as its most frequent signal asks."""
         found: dict[CheckName, float] = {}
@@ -178,6 +188,11 @@ class Schema(_Part):
             return signal
         cause = f"{signal.value:g}, a breach from {limit:g} on: {signal.cause}"
         return replace(signal, verdict="ok", threshold=limit, since=None, cause=cause)
+
+
+def highest(criticalities: Iterable[Criticality]) -> Criticality:
+    """`ticket` of none."""
+    return max(criticalities, key=CRITICALITIES.index, default="ticket")
 
 
 def schema_path(home: Path, name: str = "default") -> Path:

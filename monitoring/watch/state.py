@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from monitoring.alerts.grouping import HOUR_US, MINUTE_US, State, state_document, state_of, step
+from monitoring.alerts.grouping import HOUR_US, MINUTE_US, Notice, State, state_document, state_of, step
 from monitoring.alerts.grouping import Policy as Grouping
 from monitoring.alerts.outbox import Entry, message, posted
 from monitoring.signals import Signal, Verdict
 from monitoring.watch.running import Finished
-from monitoring.watch.schema import Holding, Schema
+from monitoring.watch.schema import Schema
 
 DOCUMENT = "alerts"
+NO_MORE_LOOKS = 0  # `seen` of what nobody looks at any more: it waits for no second look
 BLIND_AFTER = 3  # crashes in a row, after which that nobody looks is an alert of its own
 SERVICE = "service"  # the subject of service levels, whose windows have waited already
 
@@ -35,12 +36,14 @@ class WatchState:
     alerts: State = field(default_factory=dict)
     outbox: Sequence[Entry] = ()
     looks: Mapping[str, Look] = field(default_factory=dict)  # `check|bento`
+    given_up: Mapping[str, int] = field(default_factory=dict)  # channel → notices that it was never told
 
     def as_json(self) -> dict[str, Any]:
         return {
             "alerts": state_document(self.alerts),
             "outbox": list(self.outbox),
             "looks": {key: {name: getattr(look, name) for name in Look.__slots__} for key, look in self.looks.items()},
+            "given_up": dict(self.given_up),
         }
 
     @property
@@ -58,6 +61,7 @@ def state_from(document: Mapping[str, Any]) -> WatchState:
         state_of(document.get("alerts", ())),
         list(document.get("outbox", ())),
         {key: Look(**look) for key, look in document.get("looks", {}).items()},
+        dict(document.get("given_up", {})),
     )
 
 
@@ -79,27 +83,29 @@ def absorbed(
     looks = dict(state.looks)
     signals: list[Signal] = []
     for finished in ended:
-        look = looks[finished.job.key] = _looked(looks.get(finished.job.key), finished)
+        before = looks.get(finished.job.key)
+        look = looks[finished.job.key] = _looked(before, finished)
         signals += finished.signals
         signals += _unnamed(state, finished, schema, now_us)
-        signals.append(_of_check(finished, look, now_us))
+        signals.append(_of_check(finished, look, before, now_us))
         if finished.problem:
             meant = {finished.job.bento, (rankers or {}).get(finished.job.bento, "")}
             signals += _blinded(state, finished, schema, now_us, meant)
-    signals = _dated(state, signals)
     if live is not None:
         signals = [s for s in signals if s.model in live]
         signals += [
-            Signal(s.name, s.model, "ok", now_us, cause="it serves no more")
+            Signal(s.name, s.model, "ok", now_us, cause="it serves no more", seen=NO_MORE_LOOKS)
             for s in state.signals
-            if s.model not in live and s.verdict != "ok"
+            if s.model not in live and (s.verdict, s.seen) != ("ok", NO_MORE_LOOKS)
         ]
-    alerts, told = _stepped(state.alerts, signals, schema.holding, now_us)
+    alerts, told = _stepped(state.alerts, signals, schema, now_us)
     messages = [message(notice, schema) for notice in told]
-    return WatchState(alerts, posted(state.outbox, messages, channels, now_us), looks)
+    given_up = {**dict.fromkeys(channels, 0), **state.given_up}
+    return WatchState(alerts, posted(state.outbox, messages, channels, now_us), looks, given_up)
 
 
-def _stepped(state: State, signals: Sequence[Signal], holding: Holding, now_us: int) -> tuple[State, list[Any]]:
+def _stepped(state: State, signals: Sequence[Signal], schema: Schema, now_us: int) -> tuple[State, list[Notice]]:
+    holding, weigh = schema.holding, schema.criticality
     grouping = Grouping(
         hold_us=int(holding.hold_minutes * MINUTE_US),
         clear_us=int(holding.clear_minutes * MINUTE_US),
@@ -110,8 +116,8 @@ def _stepped(state: State, signals: Sequence[Signal], holding: Holding, now_us: 
     levels = {key: alert for key, alert in state.items() if key[1] == SERVICE}
     others = {key: alert for key, alert in state.items() if key[1] != SERVICE}
     at_once = replace(grouping, hold_us=0)
-    of_levels, first = step(levels, [s for s in signals if s.family == "level"], now_us, at_once)
-    of_others, second = step(others, [s for s in signals if s.family != "level"], now_us, grouping)
+    of_levels, first = step(levels, [s for s in signals if s.family == "level"], now_us, at_once, weigh)
+    of_others, second = step(others, [s for s in signals if s.family != "level"], now_us, grouping, weigh)
     return {**of_levels, **of_others}, [*first, *second]
 
 
@@ -131,16 +137,20 @@ def _looked(before: Look | None, finished: Finished) -> Look:
 
 def _unnamed(state: WatchState, finished: Finished, schema: Schema, now_us: int) -> list[Signal]:
     """What the check has said before and does not name now: as its group is (`drift.input` of `drift.input.price`,
-    else `drift.window`), and well where there is none. Checks name single columns only while they are not well."""
+    else `drift.window` or `skew.whole`), and well where there is none. Checks name single columns only while they are
+    not well. Of a model that it says nothing of: as what it says of the service is, if anything."""
     said = {(s.name, s.model): s for s in finished.signals}
     found = []
     for before in state.signals:
         row = schema.row(before.name)
-        known = any(model == before.model for _, model in said)
-        if row is None or row.check != finished.job.check or (before.name, before.model) in said or not known:
+        if row is None or row.check != finished.job.check or (before.name, before.model) in said:
             continue
-        groups = (before.name.rpartition(".")[0], f"{before.family}.window")
-        group = next((said[g, before.model] for g in groups if (g, before.model) in said), None)
+        known = any(model == before.model for _, model in said)
+        of = before.model if known else ""
+        groups = (before.name, before.name.rpartition(".")[0], f"{before.family}.window", f"{before.family}.whole")
+        group = next((said[g, of] for g in groups if (g, of) in said), None)
+        if not known and group is None:
+            continue
         blind = group is not None and group.verdict == "inconclusive"
         verdict: Verdict = "inconclusive" if blind else "ok"
         cause = group.cause if group is not None and blind else "well again"
@@ -148,29 +158,16 @@ def _unnamed(state: WatchState, finished: Finished, schema: Schema, now_us: int)
     return found
 
 
-def _dated(state: WatchState, signals: Sequence[Signal]) -> list[Signal]:
-    """A breach that goes on began when it did, though the check's window has moved past that moment: of a window of an
-    hour nothing could ever have lasted for two. One whose check does not say since when began when it was first seen.
-    """
-    before = {(s.name, s.model): s for s in state.signals if s.verdict == "breach"}
-    found = []
-    for signal in signals:
-        if signal.verdict == "breach":
-            since = signal.at if signal.since is None else signal.since
-            seen = before.get((signal.name, signal.model))
-            signal = replace(signal, since=since if seen is None else min(since, seen.since or seen.at))
-        found.append(signal)
-    return found
-
-
-def _of_check(finished: Finished, look: Look, now_us: int) -> Signal:
-    """That a check cannot look is a signal too: `inconclusive` at first, and then nobody looks, which is an alert."""
+def _of_check(finished: Finished, look: Look, before: Look | None, now_us: int) -> Signal:
+    """That a check cannot look is a signal too: `inconclusive` at first, and then nobody looks, which is an alert. That
+    takes `BLIND_AFTER` crashes, so there is no waiting for one more look."""
     name, bento = f"run.check.{finished.job.check}", finished.job.bento
     if not finished.problem:
         return Signal(name, bento, "ok", now_us, 0, BLIND_AFTER, cause="it ended well")
     cause = f"the check {finished.job.check} {finished.problem} ({look.crashes} times in a row): streamrec status"
     verdict: Verdict = "breach" if look.crashes >= BLIND_AFTER else "inconclusive"
-    return Signal(name, bento, verdict, now_us, look.crashes, BLIND_AFTER, cause=cause)
+    seen = before.at_us if verdict == "breach" and before else None
+    return Signal(name, bento, verdict, now_us, look.crashes, BLIND_AFTER, cause=cause, seen=seen)
 
 
 def _blinded(state: WatchState, finished: Finished, schema: Schema, now_us: int, meant: set[str]) -> list[Signal]:

@@ -5,9 +5,9 @@ Everything that matters is in the control database before it is acted on. Two wa
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from contracts.errors import StreamRecError
+from contracts.errors import Refused, StreamRecError
 from monitoring.alerts import outbox
 from monitoring.alerts.channels.base import Channel, Message
 from monitoring.retraining import history
@@ -23,6 +23,9 @@ log = logging.getLogger("streamrec.watch")
 
 LEASE_S = 15.0
 RENEW_US = 5_000_000  # a renewal is a write that is synced: not at each round
+# Of a round, in which no send begins later; a send takes 3 s at most (`channels/base.py`). With RENEW_US, 11 s of the
+# lease's 15: whoever tells still leads.
+TELL_US = 3_000_000
 ASK_US = 60_000_000  # between two looks at whether to train
 ACT = ("-m", "cli", "monitor", "retrain-check", "--act", "--json")
 
@@ -157,22 +160,37 @@ class Watch:
         """Each entry is struck off as soon as it was told: a watch that dies here tells one again, by the same key."""
         blocked: set[str] = set()
         for entry in outbox.due(state.outbox, now_us):
-            name = entry["channel"]
+            name, key = entry["channel"], outbox.key_of(entry)
             if name in blocked:
                 continue
-            channel = self._channels.get(name)
-            sent, failed = [outbox.key_of(entry)], []
-            if channel is not None:  # one that is no longer set up is told no more
-                try:
-                    channel.send(Message(**entry["message"]))
-                except (StreamRecError, OSError) as error:
-                    sent, failed = [], sent
-                    blocked.add(name)
-                    problems[f"channel {name}"] = str(error)
-            left = outbox.after(state.outbox, sent, failed, now_us)
-            state = WatchState(state.alerts, left, state.looks)
+            if not 0 <= self._clock_us() - now_us < TELL_US:  # the rest in the next round, with a fresh lease
+                break
+            outcome, problem = self._send(entry)
+            if outcome == "failed":
+                blocked.add(name)
+            if problem:
+                problems[f"channel {name}"] = problem
+            waits = outbox.after(entry, outcome, now_us)
+            left = [waits if outbox.key_of(other) == key else other for other in state.outbox]
+            state = replace(state, outbox=[other for other in left if other is not None])
+            if waits is None and outcome != "sent":
+                log.error("%s was never told of %s: %s", name, key, problem)
+                state = replace(state, given_up={**state.given_up, name: state.given_up.get(name, 0) + 1})
             version = self._documents.write(DOCUMENT, version, state.as_json(), lease)
         return state
+
+    def _send(self, entry: outbox.Entry) -> tuple[outbox.Outcome, str]:
+        """What became of it, and why it was not told."""
+        channel = self._channels.get(entry["channel"])
+        if channel is None:  # one that is no longer set up is told no more
+            return "sent", ""
+        try:
+            channel.send(Message(**entry["message"]))
+        except Refused as error:
+            return "refused", error.message
+        except (StreamRecError, OSError) as error:
+            return "failed", str(error)
+        return "sent", ""
 
     def _start(
         self, state: WatchState, live: Live, schema: Schema, runs: Sequence[history.Run], now_us: int

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+SEND_S = 3.0  # the watch waits no longer: it holds a lease
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -28,8 +30,9 @@ class Channel(Protocol):
     name: str
 
     def send(self, message: Message) -> None:
-        """Tell it. It may have been told already: a receiver must count each key once.
+        """Tell it, within `SEND_S`. It may have been told already: a receiver must count each key once.
 
         Raises:
-            StreamRecError, OSError: it could not be told; it is tried again.
+            Refused: it does not take this message; it is tried a few times more, and holds up no other.
+            StreamRecError, OSError: it could not be told; it is tried again, before any other.
         """

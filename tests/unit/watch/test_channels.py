@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,11 +17,16 @@ from monitoring.alerts.channels.log import FILE, LogChannel, read_alerts
 from monitoring.alerts.channels.webhook import WebhookChannel, verify
 from monitoring.signals import Signal
 from monitoring.watch.schema import read_schema, schema_of, schema_path
+from monitoring.watch.watch import Watch
+from tests.unit.watch.world import World, signal
 
 ROOT = Path(__file__).resolve().parents[3]
 MESSAGE = Message(
     "a:raised:1", "raised", "a", "m", "quality", "ticket", "ranking", "docs/runbooks/drift.md", 1, 0, "x", []
 )
+
+
+NO_HTTP = 0
 
 
 class Receiver(HTTPServer):
@@ -34,10 +40,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         server = self.server
         assert isinstance(server, Receiver)
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
         server.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
-        self.send_response(server.codes.pop(0) if server.codes else 200)
+        code = server.codes.pop(0) if server.codes else 200
+        if code == NO_HTTP:
+            self.wfile.write(b"220 mail.example.org ESMTP\r\n")
+            return
+        self.send_response(code)
+        self.send_header("location", f"http://127.0.0.1:{server.server_port}/moved")
         self.end_headers()
+
+    def do_GET(self) -> None:  # what a redirect would be followed with
+        self.do_POST()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -57,7 +71,7 @@ def receiver() -> Iterator[Receiver]:
 def channel(receiver: Receiver) -> tuple[WebhookChannel, list[float]]:
     slept: list[float] = []
     url = f"http://127.0.0.1:{receiver.server_port}/hook"
-    return WebhookChannel(url, "secret", clock_s=lambda: 1000.0, sleep=slept.append), slept
+    return WebhookChannel(url, "secret", clock_s=lambda: 1000.0, sleep=slept.append, send_s=60), slept
 
 
 def test_a_post_is_signed_over_its_time_and_body(receiver: Receiver) -> None:
@@ -92,9 +106,54 @@ def test_what_stays_away_is_unreachable_and_a_plain_no_is_not_tried_again(receiv
     with pytest.raises(Refused, match="403"):
         hook.send(MESSAGE)
     assert len(receiver.got) == 4
-    closed = WebhookChannel("http://127.0.0.1:9/", "secret", sleep=lambda _: None)
+    closed = WebhookChannel("http://127.0.0.1:9/", "secret", sleep=lambda _: None, send_s=60)
     with pytest.raises(Unreachable):
         closed.send(MESSAGE)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_counts_as_not_told(receiver: Receiver, code: int) -> None:
+    receiver.codes = [code]
+    with pytest.raises(Refused, match=str(code)):
+        channel(receiver)[0].send(MESSAGE)
+    assert len(receiver.got) == 1
+
+
+def test_what_is_no_http_is_unreachable(receiver: Receiver) -> None:
+    receiver.codes = [NO_HTTP] * 3
+    with pytest.raises(Unreachable, match="BadStatusLine"):
+        channel(receiver)[0].send(MESSAGE)
+
+
+def test_one_that_never_answers_is_left_alone_in_time_and_asked_nothing_beside() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hole:  # it takes connections, and nobody reads them
+        url = f"http://127.0.0.1:{hole.getsockname()[1]}/"
+        hook = WebhookChannel(url, "secret", sleep=lambda _: None, send_s=0.01)
+        with pytest.raises(Unreachable, match="did not answer within"):
+            hook.send(MESSAGE)
+        with pytest.raises(Unreachable, match="last send"):
+            hook.send(MESSAGE)
+
+
+def test_a_receiver_that_refuses_one_message_gets_the_next(receiver: Receiver) -> None:
+    """The watch, its outbox and the real channel: 400 to the first try, 200 from then on."""
+    receiver.codes = [400]
+    both = ("level.streaming_features", "drift.severity")
+    world = World(lambda job: [signal(n, "breach", job.at_us) for n in both] if job.check == "levels" else [])
+    hook, _ = channel(receiver)
+    world.watch = Watch(
+        world.documents,
+        lambda: world.live,
+        lambda _: world.schema,
+        world.runner,
+        [hook],
+        clock_us=lambda: world.now_us,
+        holder="one",
+    )
+    world.minutes(15)
+    texts = [json.loads(body)["text"] for _, body in receiver.got]
+    assert ["streaming" in text for text in texts] == [True, True, False]
+    assert receiver.got[0][0]["x-streamrec-key"] == receiver.got[1][0]["x-streamrec-key"]
 
 
 def test_the_log_has_each_key_once_also_after_a_line_that_was_cut_off(tmp_path: Path) -> None:

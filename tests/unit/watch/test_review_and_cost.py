@@ -1,15 +1,24 @@
 """The review queue is bounded and keeps no user; cost is measured figures at given prices, by hand here."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import pyarrow as pa
 import pytest
 
-from contracts.errors import NotFound
+from bentos.telemetry.contexts import ContextLog
+from contracts.errors import ArtifactError, NotFound
+from contracts.exposures import ContextRecord
+from contracts.settings import Settings
 from monitoring.cost import FULL, Measured, Prices, Sample, cost
-from monitoring.review.queue import DOCUMENT, done
+from monitoring.review.queue import DOCUMENT, LATE_US, done, fill, open_cases
 from monitoring.review.select import DAY_US, cases, queued
-from monitoring.watch.schema import Review
+from monitoring.watch.checks import review
+from monitoring.watch.checks.base import Asked
+from monitoring.watch.due import due
+from monitoring.watch.schema import Review, read_schema, schema_path
 from registry.control.documents import MemoryDocuments
 
 RULES = Review(margin=0.01, value_over=100, most_a_day=2, most_open=3)
@@ -72,7 +81,7 @@ def test_a_month_of_each_level_from_measured_figures() -> None:
     assert found["levels"]["full"]["cpu_hours"] == pytest.approx(8.4 + 7.2 + 0.5, abs=1e-3)
     assert found["levels"]["full"]["same_as"] is None
     assert found["levels"]["basic"]["not_looked_yet"] == ["kept"]
-    assert found["levels"]["full"]["not_looked_yet"] == ["kept", "online", "quality", "skew"]
+    assert found["levels"]["full"]["not_looked_yet"] == ["kept", "online", "quality", "review", "skew"]
     assert found["serving"]["cpu_hours"] == pytest.approx(75.0)
     assert found["unknown"] == []
 
@@ -103,3 +112,66 @@ def test_what_was_not_measured_is_named_and_never_priced_as_nothing() -> None:
     }  # fmt: skip
     found = cost(replace(MEASURED, context_cpu_s=None, exposure_bytes=None), PRICES)
     assert set(found["unknown"]) == {"context_cpu_s", "exposure_bytes"}
+
+
+def answered(home: Path, *moments_us: int) -> None:
+    """One uncertain answer at each moment, in the log as a worker writes it."""
+    log = ContextLog(home)
+    for at_us in moments_us:
+        scores = {"item_ids": ["a", "b"], "scores": [0.9, 0.5]}
+        top = {"top_item_ids": ["a", "b", "c"], "top_scores": [0.9, 0.5, 0.499]}
+        more = {"k": 2, "context": {}, "exclude": [], "features": [], "candidates": {}, "stages_ms": {}}
+        record = {"request_id": str(UUID(int=at_us)), "timestamp_us": at_us, "clock_us": at_us, "user_id": "u"}
+        log.append(ContextRecord(**record, **scores, **top, **more, digest="d", ranked_by="dcn"))  # type: ignore[arg-type]
+    log.close()
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    """`b` is dear, `a` is not, and nobody knows of `c`."""
+    path = tmp_path / "items.arrow"
+    table = pa.table({"item_id": ["a", "b", "c"], "price": [20.0, 150.0, None]})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+def test_a_look_takes_what_was_answered_since_the_last_and_misses_nothing_that_is_written_late(
+    tmp_path: Path, items: Path
+) -> None:
+    store, rules = MemoryDocuments(), Review(margin=0.01, value_over=100)
+    now_us = DAY + DAY_US
+    answered(tmp_path, DAY - LATE_US - 1, DAY, now_us - LATE_US, now_us - 1)
+    queue = fill(store, tmp_path, items, rules, now_us)
+    assert [c["at_us"] for c in queue["cases"]] == [DAY]  # a day back, up to a minute ago
+    assert queue["cases"][0]["item_id"] == "b"
+    hour_us = DAY_US // 24
+    queue = fill(store, tmp_path, items, rules, now_us + hour_us)
+    assert [c["at_us"] for c in queue["cases"]] == [DAY, now_us - LATE_US, now_us - 1]
+    assert fill(store, tmp_path, items, rules, now_us)["until_us"] == now_us + hour_us - LATE_US  # never back
+    assert open_cases(queue) == 3
+    assert queue["dropped"] == 0
+
+
+def test_items_without_a_column_of_what_is_at_stake_are_said(tmp_path: Path, items: Path) -> None:
+    with pytest.raises(ArtifactError, match="no column margin_eur"):
+        fill(MemoryDocuments(), tmp_path, items, Review(value="margin_eur"), DAY)
+
+
+def test_the_watch_fills_the_queue_and_its_signal_is_how_many_wait(
+    tmp_path: Path, items: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_us = DAY + DAY_US
+    answered(tmp_path, now_us - DAY_US // 2, now_us - DAY_US // 3)
+    shipped = read_schema(schema_path(tmp_path))
+    schema = shipped.model_copy(update={"review": Review(margin=0.01, value_over=100, most_open=2)})
+    asked = Asked(Settings(home=tmp_path), schema, "streamrec:a", now_us)
+    (unknown,) = review.check(asked)
+    assert (unknown.verdict, unknown.model) == ("inconclusive", "")
+    assert "no Bento streamrec:a" in unknown.cause
+    monkeypatch.setattr(review, "items_of", lambda *_: items)
+    (full,) = review.check(asked)
+    assert (full.name, full.verdict, full.value, full.threshold) == ("review.open", "breach", 2.0, 2.0)
+    assert "no more are queued" in full.cause
+    assert ("review", "streamrec:a") in due(shipped, {}, ["streamrec:a", "streamrec:b"], now_us)
+    assert ("review", "streamrec:b") not in due(shipped, {}, ["streamrec:a", "streamrec:b"], now_us)

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import Refused
 from contracts.settings import Settings
-from monitoring.signals import Signal
+from monitoring.alerts.channels.base import SEND_S
+from monitoring.alerts.grouping import HOUR_US
+from monitoring.alerts.outbox import REFUSED_TRIES
+from monitoring.signals import Signal, Verdict
+from monitoring.watch.metrics import WatchMetrics
 from monitoring.watch.running import Job
+from monitoring.watch.schema import read_schema, schema_path
 from monitoring.watch.state import DOCUMENT, state_from
+from monitoring.watch.watch import LEASE_S
 from registry.control.documents import MemoryDocuments, SqlDocuments
 from registry.control.sql import control_store
 from registry.control.store import Lease
@@ -249,3 +256,155 @@ def test_a_crash_of_a_bento_s_check_makes_unknown_what_it_said_of_that_bento_s_r
 
 def verdict_of(world: World, name: str) -> str:
     return next(s.verdict for s in state_from(world.documents.read(DOCUMENT)[1]).signals if s.name == name)
+
+
+SHIPPED = read_schema(schema_path(Path("no-home")))
+
+
+def shipped(*verdicts: Verdict) -> World:
+    """By the schema as it is shipped: drift is looked at once an hour, and says of a window of a day."""
+
+    def says(job: Job) -> Sequence[Signal]:
+        if job.check != "drift":
+            return []
+        n = (job.at_us - BEGIN_US) // HOUR_US
+        verdict = verdicts[n] if n < len(verdicts) else "ok"
+        return [signal("drift.severity", verdict, job.at_us, since=job.at_us - 24 * HOUR_US)]
+
+    return World(says, schema=SHIPPED)
+
+
+def test_by_the_shipped_schema_one_false_look_calls_nobody_and_trains_nothing():
+    world = shipped("ok", "breach", "ok")
+    world.minutes(4 * 60, step_s=60)
+    assert world.kinds == []
+    assert world.trainings == []
+
+
+def test_by_the_shipped_schema_two_looks_raise_and_train_and_two_more_end_it():
+    world = shipped("breach", "breach")
+    world.minutes(59, step_s=60)
+    assert (world.kinds, world.trainings) == ([], [])
+    world.minutes(16, step_s=60)
+    assert world.kinds == ["raised"]
+    assert world.trainings
+    world.minutes(105, step_s=60)  # past one look that is well, and `clear_minutes`
+    assert world.kinds == ["raised"]
+    world.minutes(30, step_s=60)
+    assert world.kinds == ["raised", "recovered"]
+
+
+def test_a_check_that_saw_nobody_makes_what_it_had_said_unknown():
+    def says(job: Job) -> Sequence[Signal]:
+        if job.check != "drift":
+            return []
+        if job.at_us < minute(20):
+            return [signal("drift.severity", "breach", job.at_us)]
+        return [signal("drift.window", "inconclusive", job.at_us, "")]
+
+    world = World(says)
+    world.minutes(30)
+    assert verdict_of(world, "drift.severity") == "inconclusive"
+    assert world.kinds == ["raised"]
+
+
+def test_single_features_of_a_skew_that_cannot_be_told_are_unknown_and_not_well():
+    watched = row("skew.*", "skew")
+
+    def says(job: Job) -> Sequence[Signal]:
+        if job.check != "skew":
+            return []
+        if job.at_us < minute(10):
+            return [signal(n, "breach", job.at_us) for n in ("skew.whole", "skew.rows.price")]
+        return [signal("skew.whole", "inconclusive", job.at_us)]
+
+    world = World(says, schema=SCHEMA.model_copy(update={"signals": (watched, *SCHEMA.signals)}))
+    world.minutes(16)
+    assert verdict_of(world, "skew.rows.price") == "inconclusive"
+
+
+def burns(job: Job) -> Sequence[Signal]:
+    """Late features from the start, and from minute 5 on an error budget that burns at a page's rate."""
+    if job.check != "levels":
+        return []
+    late = signal("level.streaming_features", "breach", job.at_us, "")
+    fast = signal("level.availability", "breach", job.at_us, "", details={"severity": "page"})
+    return [late, fast] if job.at_us >= minute(5) else [late]
+
+
+def test_a_page_is_told_though_a_ticket_of_the_service_is_open():
+    world = World(burns, schema=SHIPPED)
+    world.minutes(10)
+    told = world.channel.told
+    assert [(m.kind, m.criticality) for m in told] == [("raised", "ticket"), ("widened", "page")]
+    assert [(m.owner, m.runbook) for m in told] == [
+        ("data", "docs/runbooks/streaming-features-late.md"),
+        ("serving", "docs/runbooks/availability.md"),
+    ]
+    metrics = WatchMetrics()
+    metrics.show(world.watch.tick(), SHIPPED, world.now_us)
+    (alert,) = next(f for f in metrics.registry.collect() if f.name == "streamrec_alerts").samples
+    assert (alert.labels["severity"], alert.labels["owner"]) == ("page", "serving")
+
+
+class RefusingChannel(PlayedChannel):
+    """It will not have what is about late features."""
+
+    tries = 0
+
+    def send(self, message: Any) -> None:
+        if "streaming_features" in message.text:
+            self.tries += 1
+            raise Refused("the receiver answers 400")
+        super().send(message)
+
+
+def test_a_message_that_is_refused_holds_up_no_other_and_is_given_up(caplog: pytest.LogCaptureFixture):
+    def says(job: Job) -> Sequence[Signal]:
+        late = [signal("level.streaming_features", "breach", job.at_us, "")] if job.check == "levels" else []
+        return [*drifts(job), *late]
+
+    channel = RefusingChannel()
+    world = World(says, channel=channel)
+    problems = world.minutes(4).problems
+    assert problems == {}  # it is not its turn in this round
+    world.minutes(20)
+    assert world.kinds == ["raised"]  # of the drift, which came behind it
+    assert channel.tries == REFUSED_TRIES
+    state = state_from(world.documents.read(DOCUMENT)[1])
+    assert (state.outbox, state.given_up) == ([], {"played": 1})
+    assert "was never told of" in caplog.text
+    metrics = WatchMetrics()
+    metrics.show(world.watch.tick(), SCHEMA, world.now_us)
+    assert metrics.registry.get_sample_value("streamrec_notices_given_up", {"channel": "played"}) == 1
+
+
+class SlowChannel(PlayedChannel):
+    """Each message takes all the time that one may."""
+
+    world: World
+    order: list[str]
+
+    def send(self, message: Any) -> None:
+        self.world.now_us += int(SEND_S * 1e6)
+        self.order.append(message.model)
+        super().send(message)
+
+
+def test_whoever_tells_still_leads_however_slow_the_channel_is():
+    models = [f"streamrec-ranking/{n}" for n in range(9)]
+    live = dict(zip((f"streamrec:{n}" for n in range(9)), models, strict=True))
+
+    def says(job: Job) -> Sequence[Signal]:
+        return [signal("drift.severity", "breach", job.at_us, m) for m in models] if job.check == "drift" else []
+
+    channel = SlowChannel()
+    world = World(says, channel=channel)
+    channel.world, channel.order = world, []
+    world.live = type(world.live)(tuple(live), "", live)
+    for _ in range(60):
+        began_us = world.now_us
+        assert world.watch.tick().leading
+        assert world.now_us - began_us < (LEASE_S - 5) * 1e6  # it was renewed 5 s before, at the earliest
+        world.now_us += 30_000_000
+    assert channel.order == models  # all, each once, in order
