@@ -134,6 +134,7 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
             ),
             ("Events", "reqps", [("sum by (result) (rate(streamrec_events_total[5m]))", "{{result}}")]),
             ("Trainings", "short", [("streamrec_retrainings", "{{state}}")]),
+            ("Answers for a person", "short", [('streamrec_signal_value{signal="review.open"}', "wait")]),
         ),
     ),
     (
@@ -142,11 +143,12 @@ ROWS: Sequence[tuple[str, Sequence[Panel]]] = (
             ("Leads", "short", [("sum(streamrec_watch_leading)", "watches that lead")]),
             ("Since the last look", "s", [("max by (check) (streamrec_check_age_seconds)", "{{check}}")]),
             (
-                "Crashes and waiting notices",
+                "Crashes, notices waiting and given up",
                 "short",
                 [
                     ("max by (check) (streamrec_check_crashes)", "crashes of {{check}}"),
                     ("sum by (channel) (streamrec_notices_waiting)", "waiting for {{channel}}"),
+                    ("max by (channel) (streamrec_notices_given_up)", "never told on {{channel}}"),
                 ],
             ),
             ("CPU of a look", "s", [("max by (check) (streamrec_check_cpu_seconds)", "{{check}}")]),
