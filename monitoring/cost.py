@@ -1,8 +1,8 @@
 """What monitoring costs, and serving beside it: measured CPU seconds and bytes at given prices. Pure.
 
 Three levels. basic: service levels, ages, and that what is kept does not outlive its time. standard: and drift, skew,
-slices and the review queue, on the contexts that are logged anyway. full: and every answer's context in full (with what the ranker read,
-all candidates and all scores), so that each can be replayed stage by stage and judged row by row.
+slices and the review queue, on the contexts that are logged anyway. full: and every answer's context in full (with what
+the ranker read, all candidates and all scores), so that each can be replayed stage by stage and judged row by row.
 """
 
 from collections.abc import Mapping
