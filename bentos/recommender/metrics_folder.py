@@ -19,3 +19,11 @@ def shared_folder(run: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
+
+
+def forget_live(folder: Path) -> None:
+    """Remove what holds only while its process lives, of all: they have died with the one that forked them. A scrape
+    would add it up for ever; prometheus_client's `mark_process_dead` does this for a single pid.
+    """
+    for file in folder.glob("gauge_live*_*.db"):
+        file.unlink(missing_ok=True)

@@ -5,12 +5,15 @@ that some thread held would stay shut in them for ever. Models are loaded by eac
 """
 
 import logging
+import math
 import os
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
+
+from prometheus_client.multiprocess import mark_process_dead
 
 from contracts.parent import end_with_parent
 
@@ -26,10 +29,13 @@ class Nursery:
     """
     Args:
         serve: what a child does until it is told to end; an exception or `SystemExit` is its exit code.
+        patience_s: from SIGTERM to SIGKILL.
     """
 
-    def __init__(self, workers: int, serve: Callable[[], None]) -> None:
+    def __init__(self, workers: int, serve: Callable[[], None], patience_s: float = 16.0) -> None:
         self._serve = serve
+        self._patience_s = patience_s
+        self._kill_at = math.inf
         self._pids: dict[int, int] = {}  # pid → worker
         self._due = dict.fromkeys(range(1, workers + 1), 0.0)  # worker → when it is to be started
         self._ends: dict[int, list[float]] = {}
@@ -48,6 +54,8 @@ class Nursery:
         while self._pids or not self._stopping:
             self._start_due()
             self._reap()
+            if time.monotonic() >= self._kill_at:  # it hangs, and must not outlive this process
+                self._signal(signal.SIGKILL)
             time.sleep(LOOK_S)
         if self._code:
             raise SystemExit(self._code)
@@ -91,6 +99,8 @@ class Nursery:
             if pid == 0:
                 return
             worker = self._pids.pop(pid)
+            if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+                mark_process_dead(pid)  # type: ignore[no-untyped-call]
             if self._stopping:
                 continue
             now, code = time.monotonic(), os.waitstatus_to_exitcode(status)
@@ -108,5 +118,9 @@ class Nursery:
 
     def _end_children(self) -> None:
         self._stopping = True
+        self._kill_at = min(self._kill_at, time.monotonic() + self._patience_s)
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
         for pid in self._pids:
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, number)

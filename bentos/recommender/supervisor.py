@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bentos.recommender.metrics_folder import shared_folder
+from bentos.recommender.metrics_folder import forget_live, shared_folder
 from contracts.errors import StreamRecError, Unreachable
 from contracts.settings import Settings
 
@@ -155,6 +155,8 @@ class Supervisor:
                 )
                 process.popen = None
                 process.restart_at = now + wait
+                if process.name == NURSERY and self._shared:
+                    forget_live(self._shared)
             if process.popen is None and not self._stopping and now >= process.restart_at:
                 self._spawn(process)
 

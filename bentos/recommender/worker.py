@@ -7,6 +7,7 @@ accepted is lost, connections are bounded (connections.py), and it ends with its
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import json
 import logging
@@ -30,6 +31,8 @@ from contracts.parent import end_with_parent
 from contracts.settings import load_settings
 
 GRACEFUL_S = 10
+CLOSE_S = 5  # for what comes after the last request, before a worker is killed
+HUNG_S = 60  # a loop that has not turned for so long: the process says where it hangs, and ends
 ACCEPT_S = 1.0
 # Of one listening socket libuv accepts a single connection each time round the loop. Under load a round takes
 # milliseconds, and new connections would wait at the door for seconds, where no admission sees them.
@@ -80,6 +83,9 @@ class Server(uvicorn.Server):
             self._metrics = ConnectionMetrics(runtime.metrics.registry)
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            # Where nothing of Python runs any more, no signal but SIGKILL is heard, not even that the parent has died.
+            faulthandler.dump_traceback_later(HUNG_S, exit=True)
         if self._metrics is not None and counter % 10 == 0:  # once a second
             self._metrics.tell(self._table)
         return await super().on_tick(counter)
@@ -268,7 +274,7 @@ def main() -> None:
             raise SystemExit(NOT_STARTED)
 
     if arguments.workers > 1:
-        Nursery(arguments.workers, serve).run()
+        Nursery(arguments.workers, serve, arguments.drain_s + GRACEFUL_S + CLOSE_S).run()
     else:
         serve()
 

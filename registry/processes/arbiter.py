@@ -19,6 +19,7 @@ from circus import logger
 from circus.arbiter import Arbiter
 from circus.sockets import CircusSocket
 from circus.watcher import Watcher
+from prometheus_client.multiprocess import mark_process_dead
 from tornado import gen, ioloop
 
 from contracts.errors import Refused
@@ -96,6 +97,9 @@ class Supervisor(Arbiter):
                 watcher = owners[pid]
                 self._deaths.setdefault(watcher.name, Deaths()).last_exit = os.waitstatus_to_exitcode(status)
                 watcher.reap_process(pid, status)
+                if folder := (watcher.env or {}).get("PROMETHEUS_MULTIPROC_DIR"):
+                    # What holds only while a process lives: the others, who share the folder, would add it up for ever.
+                    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
                 # What it left behind would hold its port against its successor; each has a group of its own.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)

@@ -9,8 +9,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from contracts.errors import Refused, Unreachable
 from registry.processes.plan import Process, Running
@@ -99,6 +102,35 @@ def test_what_a_killed_process_leaves_behind_is_ended_before_it_is_started_again
     os.kill(pids(stack, "a")[0], signal.SIGKILL)
     until(lambda: told.read_text().count("\n") == 2)
     until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+MEASURES = """
+import os, sys, time
+from prometheus_client import Gauge
+breaker = Gauge("breaker_state", "", multiprocess_mode="livemax")
+if not os.path.exists(sys.argv[1]):
+    breaker.set(2)
+    open(sys.argv[1], "w").close()
+while True: time.sleep(0.1)
+"""
+
+
+def test_a_gauge_of_a_killed_process_is_not_the_services_for_ever(stack: Stack, tmp_path: Path) -> None:
+    folder, told = tmp_path / "metrics", tmp_path / "told"
+    folder.mkdir()
+    gateway = process(stack, "gateway", MEASURES, str(told))
+    start(stack, msgspec.structs.replace(gateway, env={**gateway.env, "PROMETHEUS_MULTIPROC_DIR": str(folder)}))
+    until(told.exists)
+    assert [file.name for file in folder.glob("gauge_live*")] == [f"gauge_livemax_{pids(stack, 'gateway')[0]}.db"]
+
+    def state() -> float | None:
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged, path=str(folder))  # type: ignore[no-untyped-call]
+        return merged.get_sample_value("breaker_state")
+
+    assert state() == 2
+    os.kill(pids(stack, "gateway")[0], signal.SIGKILL)
+    until(lambda: state() == 0)
 
 
 def test_a_process_that_ends_at_once_is_started_with_back_off_and_harms_no_other(stack: Stack) -> None:

@@ -127,12 +127,19 @@ def test_a_killed_worker_and_a_killed_nursery_are_replaced_and_a_killed_parent_l
             """The two that serve, and the one that they were forked from."""
             return {pid for pid, words in belonging_to(home).items() if "bentos.recommender.worker" in words}
 
+        def told():
+            """Those of whom a scrape would tell what holds at the moment."""
+            return {int(file.stem.rpartition("_")[2]) for file in home.glob("run/metrics-*/gauge_live*.db")}
+
+        wait_until(lambda: told() == set(first.values()), why="gauges of both")
+
         def replaced(gone):
             with contextlib.suppress(OSError):
                 return not gone & workers() and len(workers()) == 3 and served.ready()["pid"] not in gone
 
         os.kill(first["worker 1"], signal.SIGKILL)
         wait_until(lambda: replaced({first["worker 1"]}), 60, "a new worker on the same port")
+        wait_until(lambda: told() <= workers(), why="gauges of living workers alone")
         # Either worker answers for both: one sample, not one for each process.
         assert httpx.get(f"{served.url}/metrics").text.count("\nstreamrec_in_flight ") == 1
 
@@ -140,6 +147,7 @@ def test_a_killed_worker_and_a_killed_nursery_are_replaced_and_a_killed_parent_l
         (nursery,) = [child.pid for child in psutil.Process(served.process.pid).children()]
         os.kill(nursery, signal.SIGKILL)
         wait_until(lambda: replaced(before), 60, "a new nursery with two workers")
+        wait_until(lambda: told() <= workers(), why="gauges of living workers alone")
 
         served.process.kill()
         wait_until(lambda: not belonging_to(home), 40, "the end of all processes")
@@ -163,7 +171,7 @@ def test_whichever_process_is_killed_it_is_replaced_and_after_its_parent_nothing
 
         assert accepted(1)
         (consumer,), before = consumers(), runners()
-        victims = {consumer, before.copy().pop(), served.document["processes"]["worker 1"]}
+        victims = {consumer, *before, served.document["processes"]["worker 1"]}
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
 
