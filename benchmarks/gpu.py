@@ -11,6 +11,7 @@ Exits with code 5 where CUDA was asked for and is not there.
 import argparse
 import asyncio
 import json
+import math
 import os
 import socket
 import subprocess
@@ -33,6 +34,7 @@ from benchmarks.reference_home import Reference, Size, reference
 from benchmarks.reference_ranker import reference_dcn, sample_rows
 from bentos.recommender import device as devices
 from bentos.recommender.assemble import load_models
+from bentos.recommender.wire import pack_rows
 from contracts.errors import StreamRecError, Unreachable
 from features.ranking import row_schema
 from registry.artifacts import KINDS
@@ -183,7 +185,8 @@ async def _ask(path: Path, rows: NDArray[np.float32], rate: float, seconds: floa
     entry.inject_config()
     ranking = entry.find_dependent_by_name("Ranking")
     client: Any = RemoteProxy(path.as_uri(), service=ranking).to_async
-    await client.call("score", rows)
+    asked = pack_rows(rows, math.inf)
+    await client.call("score", asked)
     planned = moments(rate, seconds, "poisson", seed)
     latencies: list[float] = []
     failed = 0
@@ -191,7 +194,7 @@ async def _ask(path: Path, rows: NDArray[np.float32], rate: float, seconds: floa
     async def one(due: float) -> None:
         nonlocal failed
         try:
-            scores = np.asarray(await client.call("score", rows))
+            (scores,) = await client.call("score", asked)
             if scores.shape != (len(rows),) or not np.isfinite(scores).all():
                 raise ValueError("not scores")
         except Exception:  # whatever the client raises, it is no answer

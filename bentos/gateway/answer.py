@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from bentos.gateway.checked import Broken, checked
 from bentos.gateway.last_resort import LastResort
 from bentos.gateway.routes import Assigned, Routes, Step
-from bentos.gateway.upstream import RECOMMENDATIONS, Address, Failed, Upstreams
+from bentos.gateway.upstream import Address, Failed, Upstreams
 from bentos.recommender.breaker import Breaker
+from bentos.recommender.layer import RECOMMENDATIONS
 from contracts import front
 from contracts.attempts import AttemptOutcome
 from contracts.http import RecommendationRequest, RecommendationResponse
@@ -44,7 +45,10 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request on its way. body: as it came, for the Bento. deadline: monotonic seconds."""
+    """A request on its way. body: as it came, for the Bento. deadline: monotonic seconds.
+
+    hurried: its consumer gives so little time that a late answer says nothing of whoever was asked.
+    """
 
     request: RecommendationRequest
     body: bytes
@@ -52,6 +56,7 @@ class Ask:
     began_us: int
     deadline: float
     traceparent: str | None = None
+    hurried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,10 @@ class Answering:
                 if not told:  # cancelled: it says nothing of the variant
                     breaker.none(permit)
             made.append(one)
-            (breaker.good if one.outcome == "ok" else breaker.bad)(permit, time.monotonic())
+            if ask.hurried and one.outcome == "late":
+                breaker.none(permit)
+            else:
+                (breaker.good if one.outcome == "ok" else breaker.bad)(permit, time.monotonic())
             if not again:
                 return made
             if again == "elsewhere":
@@ -189,7 +197,7 @@ class Answering:
         status, broken, reason, again, answer = 0, False, "", "", None
         outcome: AttemptOutcome = "error"
         try:
-            reply = await address.post(RECOMMENDATIONS, ask.body, headers, until - began)
+            reply = await address.post(RECOMMENDATIONS, ask.body, headers, until - began, hurried=ask.hurried)
             status = reply.status
             if status == 200:
                 answer = checked(reply.body, ask.request_id, request.user_id, request.k)

@@ -15,7 +15,6 @@ from bentos.gateway.http_client import Client, Dead, Garbled, Reply
 from contracts.routing import Upstream
 
 PROBE_S = 1.0
-RECOMMENDATIONS = "/v1/recommendations"
 
 AddressState = Literal["unknown", "ready", "draining", "away"]
 
@@ -46,8 +45,11 @@ class Address:
     def __post_init__(self) -> None:
         self._client = Client(self.url)
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
-        """
+    async def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, *, hurried: bool = False
+    ) -> Reply:
+        """hurried: with so little time that a late answer is not held against the address.
+
         Raises:
             Failed: no answer within the time, or a dead connection.
         """
@@ -58,7 +60,8 @@ class Address:
             self.ejection.good()
             return reply
         except TimeoutError as error:
-            self.ejection.bad(time.monotonic())
+            if not hurried:
+                self.ejection.bad(time.monotonic())
             raise Failed(f"no answer within {timeout_s * 1000:.0f} ms", late=True) from error
         except Dead as error:
             self.ejection.bad(time.monotonic(), dead=error.refused)

@@ -62,18 +62,18 @@ class Retrieval:
         A native call cannot be cancelled, so time is looked at before each source and after it: none starts after the
         moment by which retrieval must have ended, and what took longer than its budget is not used.
         """
-        if blocked is None:
-            blocked = self.blocked(query, user)
         brought: Brought = {}
         for name in names:
             source = self.sources.get(name)
             if source is None:
                 brought[name] = "not loaded"
                 continue
-            began = time.perf_counter()
-            if began > limits.retrieval_until:
+            if time.perf_counter() > limits.retrieval_until:
                 brought[name] = "no time left"
                 continue
+            if blocked is None:
+                blocked = self.blocked(query, user)
+            began = time.perf_counter()
             try:
                 brought[name] = source.retrieve(query, user, blocked, n or self._config.reach(name, self._n_items))
             except Exception as error:

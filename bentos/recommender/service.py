@@ -22,6 +22,7 @@ import bentoml
 import numpy as np
 from _bentoml_sdk import Service
 from bentoml._internal.context import server_context
+from numpy.typing import NDArray
 
 from bentos.recommender import device
 from bentos.recommender.assemble import PARTS, load_models
@@ -30,13 +31,14 @@ from bentos.recommender.bundles import pinned
 from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.entry import Entry
 from bentos.recommender.following import FollowingRetrieval
+from bentos.recommender.funnel import LIGHT_SHARE
 from bentos.recommender.http import ASGIApp
 from bentos.recommender.mending import Mending
 from bentos.recommender.models import Models, RowScorer
 from bentos.recommender.prewarm import read_ahead
 from bentos.recommender.rules import default_rules
 from bentos.recommender.runtime import Remotes, Runtime
-from bentos.recommender.wire import RemoteRetrieval, RemoteScorer, pack_results, unpack
+from bentos.recommender.wire import RemoteRetrieval, RemoteScorer, pack_results, score_together, unpack
 from contracts.parent import end_with_parent
 from contracts.settings import Settings, load_settings
 from registry.artifacts import Kind
@@ -50,10 +52,18 @@ FOR_GOOD = {"max_requests": 10**9, "max_age": 1e9}
 # The entry measures and logs; BentoML's own log line and counters a hop would cost more than the hop.
 QUIET: dict[str, Any] = {"metrics": {"enabled": False}, "logging": {"access": {"enabled": False}}}
 RUNNER: dict[str, Any] = {**QUIET, "runner_connection": FOR_GOOD, "traffic": {"timeout": 10}}
-BATCH_ROWS = 16_384  # about 32 requests of 500 candidates
+BATCH = 32  # requests, of about 500 candidates each
 MEND_S = 3.0  # between two looks for parts that were missing
 LOST = 5  # failures in a row after which a GPU is taken for lost
-BATCH_LATENCY_MS = 2_000  # what waited longer is dropped; its caller has gone long before
+# BentoML would drop what has waited for longer, by an estimate of its own. What each request says of its time is
+# better: this is the longest that one can have.
+BATCH_LATENCY_MS = 60_000
+BATCHED: dict[str, Any] = {
+    "batchable": True,
+    "batch_dim": 0,
+    "max_batch_size": BATCH,
+    "max_latency_ms": BATCH_LATENCY_MS,
+}
 
 
 def _service(decorated: Any) -> Any:
@@ -102,7 +112,8 @@ class _Loaded:
         return better is not None
 
 
-def _scores(scorer: RowScorer | None, rows: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+
+def _scores(scorer: RowScorer | None, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32 [R]; NaN where it cannot be said: the caller takes its next ranker."""
     if scorer is not None:
         try:
@@ -144,15 +155,19 @@ class Retrieval:
 
 @bentoml.service(name="Ranking", **RUNNER)
 class Ranking:
-    """The bundle's ranker over rows float32 [R, F]. Concurrent requests are ranked in one batch."""
+    """The bundle's ranker over the candidates of requests. Concurrent requests are ranked in one batch."""
 
     def __init__(self, models: Models | None = None) -> None:
         _end_with_arbiter()
         self.loaded = _Loaded(models, ("ranker",))
         self.batches, self.rows, self.largest, self.failed = 0, 0, 0, 0
 
-    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
-    def score(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    @bentoml.api(**BATCHED)
+    def score(self, asked: list[dict[str, Any]]) -> list[Any]:
+        """`wire.pack_rows` in; for each float32 [R]."""
+        return score_together(self._scored, asked)
+
+    def _scored(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         self.batches += 1
         self.rows += len(rows)
         self.largest = max(self.largest, len(rows))
@@ -180,9 +195,10 @@ class Fallback:
         _end_with_arbiter()
         self.loaded = _Loaded(models, ("logistic",))
 
-    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=BATCH_ROWS, max_latency_ms=BATCH_LATENCY_MS)
-    def score(self, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        return _scores(self.loaded.models.light, rows)
+    @bentoml.api(**BATCHED)
+    def score(self, asked: list[dict[str, Any]]) -> list[Any]:
+        """As `Ranking.score`."""
+        return score_together(lambda rows: _scores(self.loaded.models.light, rows), asked)
 
     @bentoml.api
     async def status(self) -> dict[str, Any]:
@@ -224,10 +240,11 @@ class Recommender:
         models = load()
         if DISTRIBUTED:
             policy = dependency(settings.breaker_open_s)
+            retrieval_s, ranking_s = settings.retrieval_budget_ms / 1e3, settings.ranking_budget_ms / 1e3
             remotes = Remotes(
-                RemoteRetrieval("Retrieval", self.retrieval.to_async, policy),
-                RemoteScorer("Ranking", self.ranking.to_async, policy),
-                RemoteScorer("Fallback", self.fallback.to_async, policy),
+                RemoteRetrieval("Retrieval", self.retrieval.to_async, policy, budget_s=retrieval_s),
+                RemoteScorer("Ranking", self.ranking.to_async, policy, budget_s=(1 - LIGHT_SHARE) * ranking_s),
+                RemoteScorer("Fallback", self.fallback.to_async, policy, budget_s=LIGHT_SHARE * ranking_s),
             )
         else:
             self.retrieval = _service(Retrieval).inner(models)

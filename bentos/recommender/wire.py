@@ -9,10 +9,11 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from bentoml.exceptions import BentoMLException
 from numpy.typing import NDArray
 
 from bentos.recommender.breaker import DEPENDENCY, Breaker, BreakerPolicy
@@ -85,6 +86,27 @@ def unpack_results(payload: Mapping[str, Any]) -> dict[str, SourceResult | str]:
     }
 
 
+def pack_rows(rows: NDArray[np.float32], until: float) -> list[dict[str, Any]]:
+    """One request of a batch, rows float32 [R, F]. After `until` nobody waits for its scores."""
+    return [{"rows": rows, "until": until}]
+
+
+def score_together(
+    score: Callable[[NDArray[np.float32]], NDArray[np.float32]], batch: Sequence[Mapping[str, Any]]
+) -> list[NDArray[np.float32]]:
+    """For each request of the batch float32 [R], the rows of all scored at once.
+
+    Not those that nobody waits for: a backlog would else be worked off for callers who have gone, and keep those who
+    come waiting until they have gone too. They get NaN.
+    """
+    now = time.perf_counter()
+    wanted = [one["rows"] for one in batch if one["until"] > now]
+    sizes = [len(rows) for rows in wanted]
+    scores = score(np.concatenate(wanted)) if wanted else np.empty(0, np.float32)
+    parts = iter(np.split(scores, np.cumsum(sizes[:-1])))
+    return [next(parts) if one["until"] > now else np.full(len(one["rows"]), np.nan, np.float32) for one in batch]
+
+
 class _Runner:
     """One dependency, called through BentoML's async client.
 
@@ -92,9 +114,13 @@ class _Runner:
     others beside it. From then on calls are answered with the reason at once, until `ask_status` reaches it again: its
     socket outlives the process, so that a request would wait there for nothing. Failures of a process that does answer
     are the breaker's to count; a process that was started again begins with a new one.
+
+    Args:
+        budget_s: what a call gets of a request that has all of its time. To be late with less says nothing of the
+            process: anybody may want an answer within a millisecond, and must not shut it to everybody else.
     """
 
-    def __init__(self, name: str, client: Any, policy: BreakerPolicy = DEPENDENCY) -> None:
+    def __init__(self, name: str, client: Any, policy: BreakerPolicy = DEPENDENCY, *, budget_s: float = 0.0) -> None:
         self.name = name
         self.status: dict[str, Any] = {}  # what it last said of itself
         self.problem = "has not answered yet"  # "" while it answers
@@ -102,6 +128,7 @@ class _Runner:
         self.breaker = Breaker(policy)
         self._policy = policy
         self._client = client
+        self._budget_s = budget_s
 
     async def ask_status(self) -> None:
         answer = await self._attempt(STATUS_S, "status")
@@ -118,30 +145,36 @@ class _Runner:
         """The answer, or the reason why there is none. wrong: what is wrong with an answer, "" nothing."""
         if self.problem:
             return self.problem
-        breaker, now = self.breaker, time.perf_counter()
-        permit = breaker.allow(now)
+        breaker, began = self.breaker, time.perf_counter()
+        permit = breaker.allow(began)
         if permit is None:
             self.counts["refused"] += 1
             return f"the {self.name} process is left alone after failures in a row"
         answer: Any = None
         try:
-            answer = await self._attempt(until - now, method, argument)
+            answer = await self._attempt(until - began, method, argument)
             if isinstance(answer, Failure) and answer.lost:
                 self.problem = answer.reason
-                now = time.perf_counter()
-                if until - now > LEAST_S:
+                began = time.perf_counter()
+                if until - began > LEAST_S:
                     self.counts["tried_again"] += 1
-                    answer = await self._attempt(until - now, method, argument)
+                    answer = await self._attempt(until - began, method, argument)
         except BaseException:  # the caller has left
             breaker.none(permit)
             raise
+        ended = time.perf_counter()
         reason = answer.reason if isinstance(answer, Failure) else wrong(answer)
-        if reason:
+        if not reason:
+            breaker.good(permit, ended)
+            return answer
+        late = answer.late if isinstance(answer, Failure) else ended >= until
+        if late and until - began < self._budget_s:
+            self.counts["hurried"] += 1
+            breaker.none(permit)
+        else:
             self.counts["failed"] += 1
-            breaker.bad(permit, time.perf_counter())
-            return reason
-        breaker.good(permit, time.perf_counter())
-        return answer
+            breaker.bad(permit, ended)
+        return reason
 
     async def _attempt(self, timeout_s: float, method: str, *arguments: Any) -> "Any | Failure":
         try:
@@ -149,18 +182,22 @@ class _Runner:
                 # `client.status` and the like are there only after the start-up, `call` always.
                 return await self._client.call(method, *arguments)
         except TimeoutError:
-            return Failure(f"the {self.name} process did not answer in time", lost=False)
-        except Exception as error:  # aiohttp's, BentoML's, the socket's: each means that it is not there
+            return Failure(f"the {self.name} process did not answer in time", late=True)
+        except BentoMLException as error:  # it is there, and says so
+            log.debug("%s.%s failed", self.name, method, exc_info=True)
+            return Failure(f"the {self.name} process failed: {type(error).__name__}")
+        except Exception as error:  # aiohttp's, the socket's: each means that it is not there
             log.debug("%s.%s failed", self.name, method, exc_info=True)
             return Failure(f"the {self.name} process is away: {type(error).__name__}", lost=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a call gave nothing. lost: there was no answer at all, rather than a late one."""
+    """Why a call gave nothing. lost: nobody is there to answer. late: not in the time that it was given."""
 
     reason: str
-    lost: bool
+    lost: bool = False
+    late: bool = False
 
 
 class RemoteRetrieval(_Runner):
@@ -175,8 +212,9 @@ class RemoteScorer(_Runner):
     """`Ranking` and `Fallback`: rows float32 [R, F] → float32 [R]. NaN is how a runner says that it cannot score."""
 
     async def score(self, rows: NDArray[np.float32], until: float) -> NDArray[np.float32] | str:
-        answer = await self._call("score", rows, until, lambda scores: self._wrong(scores, len(rows)))
-        return answer if isinstance(answer, str) else np.asarray(answer, dtype=np.float32)
+        asked = pack_rows(rows, until)
+        answer = await self._call("score", asked, until, lambda scores: self._wrong(scores[0], len(rows)))
+        return answer if isinstance(answer, str) else np.asarray(answer[0], dtype=np.float32)
 
     def _wrong(self, answer: Any, rows: int) -> str:
         scores = np.asarray(answer)

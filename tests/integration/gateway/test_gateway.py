@@ -153,6 +153,16 @@ def test_a_candidate_that_hangs_is_late_and_the_champion_answers_within_the_same
     ]
 
 
+def test_consumers_in_a_hurry_do_not_take_a_bento_from_the_others(two):
+    two.candidate.tell(mode="hang")
+    apply(two, release=two.release.model_copy(update={"weight": 100}))
+    for _ in range(10):
+        assert two.recommend(headers={"x-streamrec-deadline-ms": "20"}).status_code == 200
+    ready = two.ready()
+    assert ready["breakers"][two.candidate.name] == "closed"
+    assert not any(address["ejected"] for address in ready["upstreams"][two.candidate.name]["urls"].values())
+
+
 def test_the_breaker_lets_a_candidate_back_in_that_has_recovered(two):
     two.candidate.tell(mode="fail")
     breaker = lambda: two.ready()["breakers"][two.candidate.name]  # noqa: E731

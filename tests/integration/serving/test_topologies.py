@@ -4,6 +4,7 @@ import asyncio
 import collections
 import concurrent.futures
 import json
+import math
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ import pytest
 from _bentoml_impl.client import RemoteProxy
 
 from bentos.recommender.service import Ranking
+from bentos.recommender.wire import RemoteScorer, pack_rows
 from registry.artifacts import open_bundle
 from tests.serving_processes import alive, answers, free_port, running, wait_until
 
@@ -60,20 +62,28 @@ def test_the_runners_are_processes_of_their_own_on_unix_sockets_only(distributed
     assert [name for name, sockets in listening.items() if sockets] == ["worker 1"]
 
 
-def test_concurrent_requests_are_ranked_in_one_batch_and_score_as_they_do_alone(distributed, world):
-    entry = psutil.Process(distributed.document["processes"]["worker 1"]).cmdline()
+def ranking_client(served):
+    """The Ranking process, as the entry calls it; inside a loop."""
+    entry = psutil.Process(served.document["processes"]["worker 1"]).cmdline()
     socket_of = json.loads(entry[entry.index("--runners") + 1])
-    schema = open_bundle(world / "ranking", "ranking").json("schema.json")
+    Ranking.inject_config()
+    return RemoteProxy(socket_of["Ranking"], service=Ranking).to_async
+
+
+def columns(world) -> int:
+    return len(open_bundle(world / "ranking", "ranking").json("schema.json")["columns"])
+
+
+def test_concurrent_requests_are_ranked_in_one_batch_and_score_as_they_do_alone(distributed, world):
     rng = np.random.default_rng(3)
-    requests = [rng.random((50, len(schema["columns"])), dtype=np.float32) for _ in range(32)]
+    requests = [rng.random((50, columns(world)), dtype=np.float32) for _ in range(32)]
 
     async def rank():
-        Ranking.inject_config()
-        client = RemoteProxy(socket_of["Ranking"], service=Ranking).to_async
+        client = ranking_client(distributed)
         first = await client.call("status")
-        alone = [await client.call("score", rows) for rows in requests]
+        alone = [await client.call("score", pack_rows(rows, math.inf)) for rows in requests]
         second = await client.call("status")
-        together = await asyncio.gather(*(client.call("score", rows) for rows in requests))
+        together = await asyncio.gather(*(client.call("score", pack_rows(rows, math.inf)) for rows in requests))
         third = await client.call("status")
         await client.close()
         return alone, together, (first, second, third)
@@ -83,6 +93,27 @@ def test_concurrent_requests_are_ranked_in_one_batch_and_score_as_they_do_alone(
     assert third["rows"] - second["rows"] == 32 * 50
     assert third["batches"] - second["batches"] < 32
     np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-6)
+
+
+def test_a_ranking_process_that_was_held_up_ranks_nothing_for_callers_who_have_gone(distributed, world):
+    rows, ranking = np.zeros((50, columns(world)), np.float32), process_of(distributed, "Ranking")
+
+    async def ask():
+        client = ranking_client(distributed)
+        runner = RemoteScorer("Ranking", client)
+        await runner.ask_status()
+        before = runner.status["rows"]
+        os.kill(ranking, signal.SIGSTOP)
+        try:
+            late = await asyncio.gather(*(runner.score(rows, time.perf_counter() + 0.2) for _ in range(20)))
+        finally:
+            os.kill(ranking, signal.SIGCONT)
+        await client.call("score", pack_rows(rows[:7], math.inf))  # behind all others
+        await runner.ask_status()
+        await client.close()
+        return set(late), runner.status["rows"] - before
+
+    assert asyncio.run(ask()) == ({"the Ranking process did not answer in time"}, 7)
 
 
 def test_under_load_requests_are_ranked_in_batches_and_all_are_answered(distributed):

@@ -67,16 +67,16 @@ class World:
         self.routes = Routes(self.table, Fixed(variant=variant, **assigned))
         self.answering = Answering(self.upstreams, self.resort, "key")
 
-        async def post(address, path, body, headers, timeout_s):
+        async def post(address, path, body, headers, timeout_s, hurried=False):
             self.calls.append((address.url, dict(headers), timeout_s))
             name = address.url.removeprefix("unix:/").partition("-")[0]
             return await self.does.get(name, answers)(address, headers, timeout_s)
 
         monkeypatch.setattr(Address, "post", post)
 
-    def ask(self, **fields):
+    def ask(self, hurried=False, **fields):
         request = RecommendationRequest("u1", **{"k": 3, **fields})
-        ask = Ask(request, b"{}", f"q{next(IDS)}", 0, time.monotonic() + 0.2)
+        ask = Ask(request, b"{}", f"q{next(IDS)}", 0, time.monotonic() + 0.2, hurried=hurried)
         return asyncio.run(self.answering.answer(self.routes, ask))
 
 
@@ -231,6 +231,18 @@ def test_a_caller_that_gives_up_says_nothing_of_the_variant(world):
 
     asyncio.run(main())
     assert breaker.state == "closed"
+
+
+def test_consumers_in_a_hurry_do_not_shut_a_variant_to_the_others(world):
+    here = world()
+    here.does["champ"] = late
+    state = lambda: here.routes.breakers[Target(bento="champ")].state  # noqa: E731
+    for _ in range(10):
+        assert outcomes(here.ask(hurried=True)) == [("champion", "late")]
+    assert state() == "closed"
+    for _ in range(5):
+        here.ask()
+    assert state() == "open"
 
 
 def test_rules_of_the_target_and_of_an_experiment_travel_as_a_whole_document(world):

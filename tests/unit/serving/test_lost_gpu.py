@@ -1,5 +1,6 @@
 """The `Ranking` process on a GPU that is lost in flight: no scores, no exception, and an end to be started again."""
 
+import math
 import os
 import signal
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.reference_world import write_world
 from bentos.recommender import device, service
 from bentos.recommender.assemble import load_models
+from bentos.recommender.wire import pack_rows
 
 ROWS = 7
 
@@ -38,7 +40,7 @@ def test_a_batch_that_fails_gives_no_scores_and_after_five_the_process_ends(rank
     rows = np.zeros((ROWS, 3), np.float32)
     for n in range(service.LOST):
         assert not ended, n
-        scores = ranking.score(rows)
+        (scores,) = ranking.score(pack_rows(rows, math.inf))
         assert scores.shape == (ROWS,)
         assert np.isnan(scores).all()
     assert ended == [(os.getpid(), signal.SIGTERM)]
@@ -47,5 +49,6 @@ def test_a_batch_that_fails_gives_no_scores_and_after_five_the_process_ends(rank
 def test_on_the_cpu_it_stays_as_another_process_would_fail_alike(ranking, ended):
     ranking.loaded.models = replace(ranking.loaded.models, provider=device.CPU)
     for _ in range(20):
-        assert np.isnan(ranking.score(np.zeros((ROWS, 3), np.float32))).all()
+        (scores,) = ranking.score(pack_rows(np.zeros((ROWS, 3), np.float32), math.inf))
+        assert np.isnan(scores).all()
     assert ended == []
