@@ -22,7 +22,7 @@ from bentos.recommender.http import (
     read_body,
     respond,
 )
-from bentos.recommender.layer import REQUESTS, Layer, Routes, livez
+from bentos.recommender.layer import RECOMMENDATIONS, REQUESTS, Layer, Routes, livez
 from bentos.recommender.requests import decode
 from contracts.errors import Refused
 from contracts.front import TRACEPARENT, traceparent
@@ -95,7 +95,7 @@ async def _metrics(scope: Scope, receive: Receive, send: Send, runtime: GatewayR
 
 
 ROUTES: Routes = {
-    "/v1/recommendations": {"POST": _recommend},
+    RECOMMENDATIONS: {"POST": _recommend},
     "/v1/events": {"POST": _events},
     REQUESTS + "{request_id}": {"GET": log_routes.request},
     **catalogue_routes.ROUTES,

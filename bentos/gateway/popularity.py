@@ -6,7 +6,8 @@ import msgspec
 
 from bentos.gateway.checked import Broken, checked
 from bentos.gateway.last_resort import Popular
-from bentos.gateway.upstream import RECOMMENDATIONS, Address, Failed
+from bentos.gateway.upstream import Address, Failed
+from bentos.recommender.layer import RECOMMENDATIONS
 from bentos.recommender.request_ids import new_request_id
 from contracts import front
 from contracts.errors import Refused

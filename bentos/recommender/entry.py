@@ -21,7 +21,7 @@ from bentos.recommender.http import (
     read_body,
     respond,
 )
-from bentos.recommender.layer import REQUESTS, Layer, Routes, livez
+from bentos.recommender.layer import RECOMMENDATIONS, REQUESTS, Layer, Routes, livez
 from bentos.recommender.requests import decode
 from bentos.recommender.runtime import Answer, Runtime
 from contracts.errors import Overloaded
@@ -119,7 +119,7 @@ async def _metrics(scope: Scope, receive: Receive, send: Send, runtime: Runtime,
 
 
 ROUTES: Routes = {
-    "/v1/recommendations": {"POST": _recommend},
+    RECOMMENDATIONS: {"POST": _recommend},
     "/v1/events": {"POST": log_routes.events},
     REQUESTS + "{request_id}": {"GET": log_routes.request},
     **catalogue_routes.ROUTES,

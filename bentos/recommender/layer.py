@@ -33,6 +33,7 @@ from contracts.errors import Overloaded, StreamRecError
 
 log = logging.getLogger("streamrec.serving")
 
+RECOMMENDATIONS = "/v1/recommendations"
 REQUESTS = "/v1/requests/"
 
 
@@ -63,7 +64,8 @@ class Layer(Generic[R]):
         runtime: the process's runtime, or None while it is being made.
         routes: path → method → handler. A handler gets the runtime and the request id, and returns the status.
         loading: what a 503 says until the runtime is there.
-        max_in_flight: requests being answered at once; the next one gets a 429.
+        max_in_flight: requests being answered at once; the next one gets a 429. Half of that beside recommendations:
+            those wait for a log and for another process, and recommendations must go on when that one hangs.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Layer(Generic[R]):
         self._loading = loading
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._max_beside = max(max_in_flight // 2, 1)
+        self._beside = 0  # of them, those for other routes than recommendations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -143,9 +147,19 @@ class Layer(Generic[R]):
             if route == "/livez":
                 return await livez(scope, receive, send, None, request_id)
             raise HttpProblem(503, self._loading, headers=RETRY_SOON)
-        if self._in_flight > self._max_in_flight and route.startswith("/v1/"):
+        if not route.startswith("/v1/"):
+            return await methods[method](scope, receive, send, runtime, request_id)
+        if self._in_flight > self._max_in_flight:
             raise from_error(Overloaded(f"{self._max_in_flight} requests are being answered"))
-        return await methods[method](scope, receive, send, runtime, request_id)
+        if route == RECOMMENDATIONS:
+            return await methods[method](scope, receive, send, runtime, request_id)
+        if self._beside >= self._max_beside:
+            raise from_error(Overloaded(f"{self._max_beside} requests beside recommendations are being answered"))
+        self._beside += 1
+        try:
+            return await methods[method](scope, receive, send, runtime, request_id)
+        finally:
+            self._beside -= 1
 
 
 def _route(scope: Scope, path: str) -> str:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from collections import Counter
 
 import pytest
 
@@ -7,6 +8,7 @@ from bentos.recommender import openapi
 from bentos.recommender.entry import ROUTES, Entry
 from bentos.recommender.metrics import Metrics
 from contracts.errors import Overloaded, Unreachable
+from contracts.http import EventsAccepted
 from contracts.settings import Settings
 
 
@@ -31,6 +33,10 @@ class Runtime:
 
 def call(app, method="GET", path="/v1/openapi.json", body=b""):
     """Status, headers and body of one request."""
+    return asyncio.run(answer_of(app, method, path, body))
+
+
+async def answer_of(app, method, path, body=b"{}"):
     sent = []
 
     async def receive():
@@ -39,9 +45,13 @@ def call(app, method="GET", path="/v1/openapi.json", body=b""):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(app({"type": "http", "method": method, "path": path, "headers": []}, receive, send))
+    await app({"type": "http", "method": method, "path": path, "headers": []}, receive, send)
     headers = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
     return sent[0]["status"], headers, b"".join(m.get("body", b"") for m in sent[1:])
+
+
+async def status_of(app, path, body=b"{}"):
+    return (await answer_of(app, "POST", path, body))[0]
 
 
 async def inner(scope, receive, send):
@@ -83,6 +93,30 @@ def test_too_many_at_once_are_told_when_to_come_again():
     status, headers, body = call(entry(Runtime(), max_in_flight=0))
     assert (status, headers["retry-after"]) == (429, "1")
     assert json.loads(body)["type"].endswith("overloaded")
+
+
+def test_events_that_hang_leave_room_for_recommendations():
+    stored = asyncio.Event()
+
+    async def accept_events(_):
+        await stored.wait()
+        return EventsAccepted(accepted=1, duplicates=0)
+
+    async def recommend(*_):
+        raise Overloaded("it came as far as this")
+
+    async def run():
+        runtime = Runtime(recommend)
+        runtime.accept_events = accept_events
+        app = entry(runtime, max_in_flight=8)
+        held = [asyncio.create_task(status_of(app, "/v1/events")) for _ in range(12)]
+        for _ in range(20):  # turns of the loop: all have come as far as they get
+            await asyncio.sleep(0)
+        asked = await status_of(app, "/v1/recommendations", b'{"user_id": "u"}')
+        stored.set()
+        return asked, Counter(await asyncio.gather(*held))
+
+    assert asyncio.run(run()) == (503, {202: 4, 429: 8})
 
 
 @pytest.mark.parametrize(("raised", "wanted"), [(RuntimeError("a secret"), 500), (Overloaded("a secret"), 503)])
