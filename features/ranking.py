@@ -29,6 +29,7 @@ DEVICES = ("", "ios", "android", "web", "desktop", "mobile", "tablet", "tv")  # 
 CATEGORY_BUCKETS = 512
 CREATOR_BUCKETS = 1024
 TREND_PRIOR = 0.1  # events: what a ratio of two counts is drawn to one by
+NO_LENGTH = np.float32(1e-9)  # of a vector that is not there: it is divided by
 NEVER_H = 24 * 365.0  # "hours since the last interaction" of a user without one
 
 # Counts of the registry that enter a row as log(1 + count).
@@ -211,27 +212,25 @@ def item_block(catalogue: Catalogue, item_features: Mapping[str, NDArray[np.floa
     age_d = np.maximum(now_us - catalogue.published_us, 0) / DAY_US
     price = np.where(np.isfinite(catalogue.price) & (catalogue.price > 0), catalogue.price, np.nan)
     log_price = np.log1p(price).astype(np.float32)
-    dense = np.column_stack(
-        [
-            *(np.log1p(np.maximum(column(name), 0)) for name in ITEM_COUNTS),
-            *(column(name) for name in ITEM_RATES),
-            np.log1p(age_d),
-            np.nan_to_num(log_price),
-            np.isfinite(log_price),
-            catalogue.is_promoted,
-            trend("item_pop_3d", "item_pop_14d"),
-            trend("item_pop_7d", "item_pop_60d"),
-            trend("item_pop_14d", "item_pop_total"),
-            np.log1p(of_category)[catalogue.category],
-        ]
-    ).astype(np.float32)
+    dense = [
+        *(np.log1p(np.maximum(column(name), 0)) for name in ITEM_COUNTS),
+        *(column(name) for name in ITEM_RATES),
+        np.log1p(age_d),
+        np.nan_to_num(log_price),
+        np.isfinite(log_price),
+        catalogue.is_promoted,
+        trend("item_pop_3d", "item_pop_14d"),
+        trend("item_pop_7d", "item_pop_60d"),
+        trend("item_pop_14d", "item_pop_total"),
+        np.log1p(of_category)[catalogue.category],
+    ]
     category = _buckets(catalogue.categories, CATEGORY_BUCKETS)[catalogue.category]
     creator = np.append(_buckets(catalogue.creators, CREATOR_BUCKETS), np.float32(0))[catalogue.creator]  # -1: the last
     counts = np.bincount(catalogue.category, column("item_pop_60d"), minlength=len(catalogue.categories))
+    columns = [*dense, category, creator, catalogue.category, catalogue.creator, log_price]
     return ItemBlock(
-        np.column_stack([dense, category, creator, catalogue.category, catalogue.creator, log_price]).astype(
-            np.float32
-        ),
+        # Column by column and then turned round: an eighth of what `column_stack` takes for 200,000 items.
+        np.ascontiguousarray(np.stack([np.asarray(c, np.float32) for c in columns]).T),
         log_price,
         {name: at for at, name in enumerate(catalogue.categories)},
         ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32),
@@ -357,14 +356,9 @@ def rows(
     return out if np.isfinite(np.add.reduce(out, axis=None)) else np.nan_to_num(out, copy=False)
 
 
-def norms_of(graph_items: NDArray[np.float32], n_items: int | None = None) -> NDArray[np.float32]:
-    """float32 [N], lengths of the rows of [N, G], never 0: `graph_norms` of `rows`, the same for every user.
-
-    n_items: of the catalogue, where items came after the models: those have no vector.
-    """
-    norms = np.zeros(len(graph_items) if n_items is None else n_items, np.float32)
-    norms[: len(graph_items)] = np.sqrt(np.einsum("kg,kg->k", graph_items, graph_items))
-    return norms + np.float32(1e-9)
+def norms_of(graph_items: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 [N], lengths of the rows of [N, G], never 0: `graph_norms` of `rows`, the same for every user."""
+    return np.asarray(np.sqrt(np.einsum("kg,kg->k", graph_items, graph_items)) + NO_LENGTH)
 
 
 def _agreements(

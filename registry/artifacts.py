@@ -46,7 +46,7 @@ fallback
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -90,15 +90,18 @@ class Manifest(msgspec.Struct, frozen=True):
 class Bundle:
     folder: Path
     manifest: Manifest
+    damaged: frozenset[str] = frozenset()  # files that are known not to be what was sealed
 
     def path(self, name: str) -> Path:
         """
         Raises:
-            ArtifactError: the bundle has no such file.
+            ArtifactError: the bundle has no such file, or it is damaged.
         """
         path = self.folder / name
         if not path.exists():
             raise ArtifactError(f"{self.manifest.kind} bundle {self.folder} lacks {name}")
+        if name in self.damaged:
+            raise ArtifactError(f"{self.manifest.kind} bundle {self.folder}: {name} does not match its checksum")
         return path
 
     def json(self, name: str) -> Any:
@@ -148,6 +151,22 @@ def open_bundle(folder: Path, kind: Kind) -> Bundle:
     if manifest.kind != kind:
         raise ArtifactError(f"{folder} is a {manifest.kind} bundle, wanted {kind}")
     return Bundle(folder, manifest)
+
+
+def damaged(folder: Path, names: Collection[str]) -> frozenset[str]:
+    """Those of the bundle's files that are not what was sealed; none where its manifest cannot be read."""
+    try:
+        files = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest).files
+    except (OSError, msgspec.DecodeError):
+        return frozenset()
+    return frozenset(name for name in names if name in files and _other(folder / name, files[name]))
+
+
+def _other(path: Path, checksum: str) -> bool:
+    try:
+        return sha256_file(path) != checksum
+    except OSError:
+        return True
 
 
 def verify(bundle: Bundle) -> list[str]:

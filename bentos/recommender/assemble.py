@@ -1,6 +1,7 @@
 """From bundle folders to typed models. What is missing or corrupt becomes a problem with a name, not a failed start."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.ann import NearestItems
-from bentos.recommender.catalogue import catalogue_of_ids, open_catalogue
+from bentos.recommender.catalogue import catalogue_of_ids, open_catalogue, open_ids
 from bentos.recommender.device import CPU
 from bentos.recommender.models import FallbackModels, Models, RetrievalModels, RowScorer
 from bentos.recommender.onnx_session import open_session
@@ -20,7 +21,6 @@ from bentos.recommender.rankers.logistic import open_logistic
 from contracts.catalogue import Catalogue
 from contracts.dataset import DatasetConfig
 from contracts.errors import ArtifactError
-from contracts.ids import IdIndex
 from contracts.serving import EMBEDDING_DIM
 from features.item_item import ItemItem
 from features.ranking import RowSchema, row_schema
@@ -32,6 +32,7 @@ T = TypeVar("T")
 Problems = dict[str, str]
 PARTS = ("sources", "ranker", "logistic")
 SEEN_AT = "seen_at_us.npy"
+NONE_DAMAGED: Mapping[Kind, frozenset[str]] = {}
 
 __all__ = ["PARTS", "Models", "load_models"]
 
@@ -42,21 +43,23 @@ def load_models(
     threads: int = 1,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     parts: Collection[str] = PARTS,
+    damaged: Mapping[Kind, frozenset[str]] = NONE_DAMAGED,
 ) -> Models:
     """Load what is there. Never raises for a bundle that is missing, corrupt or does not fit: see `Models.problems`.
 
     parts: without `sources` the catalogue, the vectors that rows read, filters and popularity stay, but nothing can be
     retrieved here; without `ranker` (the ranking bundle's) or `logistic` no such ranker is loaded, and that is no
     problem.
+    damaged: files by bundle that must not be used.
     """
     problems: Problems = {}
     faiss.omp_set_num_threads(threads)
-    retrieval = _attempt("retrieval", problems, lambda: _open(folders, "retrieval"))
+    retrieval = _attempt("retrieval", problems, lambda: _open(folders, "retrieval", damaged))
     # The bundle says whose answers they are also where another process loads it, and tells what is wrong with it.
     of_ranking = problems if "ranker" in parts else {}
-    ranking = _attempt("ranking", of_ranking, lambda: _open(folders, "ranking"))
+    ranking = _attempt("ranking", of_ranking, lambda: _open(folders, "ranking", damaged))
     ranked_by = None if ranking is None else _attempt("ranking", of_ranking, lambda: named(ranking.manifest).ranker)
-    fallback = _attempt("fallback", problems, lambda: _open(folders, "fallback"))
+    fallback = _attempt("fallback", problems, lambda: _open(folders, "fallback", damaged))
 
     catalogue = None
     models = None
@@ -104,11 +107,11 @@ def _attempt(part: str, problems: Problems, load: Callable[[], T]) -> T | None:
     return None
 
 
-def _open(folders: Mapping[Kind, Path | None], kind: Kind) -> Bundle:
+def _open(folders: Mapping[Kind, Path | None], kind: Kind, damaged: Mapping[Kind, frozenset[str]]) -> Bundle:
     folder = folders.get(kind)
     if folder is None:
         raise ArtifactError(f"no {kind} bundle was given")
-    return open_bundle(folder, kind)
+    return replace(open_bundle(folder, kind), damaged=damaged.get(kind, frozenset()))
 
 
 def _clock(manifests: Sequence[Manifest]) -> tuple[Any, int]:
@@ -120,7 +123,7 @@ def _retrieval(
 ) -> RetrievalModels:
     n, params = len(catalogue), bundle.manifest.params
     has_item_item = SEEN_AT in bundle.manifest.files
-    users = IdIndex.open(bundle.folder, "user")
+    users = open_ids(bundle, "user")
 
     def part(name: str, load: Callable[[], T]) -> T | None:
         return _attempt(f"retrieval.{name}", problems, load)

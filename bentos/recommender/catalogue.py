@@ -85,7 +85,7 @@ def open_catalogue(bundle: Bundle) -> Catalogue:
         ids = _one_array(table.column("item_id"))
         catalogue = Catalogue(
             item_ids=ArrowStrings(ids),
-            index=IdIndex.open(bundle.folder, "item"),
+            index=open_ids(bundle, "item"),
             category=_column(table, "category", np.int32),
             categories=vocab["category"],
             creator=_column(table, "creator", np.int32),
@@ -100,6 +100,16 @@ def open_catalogue(bundle: Bundle) -> Catalogue:
     if len(catalogue) != bundle.manifest.n_items or len(catalogue.index) != len(catalogue):
         raise ArtifactError(f"{path} holds {len(catalogue)} items, the manifest says {bundle.manifest.n_items}")
     return catalogue
+
+
+def open_ids(bundle: Bundle, what: str) -> IdIndex:
+    """
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    for part in ("ids", "rows"):
+        bundle.path(f"{what}_{part}.npy")
+    return IdIndex.open(bundle.folder, what)
 
 
 def catalogue_of_ids(item_ids: Sequence[str]) -> Catalogue:

@@ -23,9 +23,11 @@ class Lists:
         self.published_us: int | None = None  # of the published lists, on the data set's clock; None: none seen yet
 
     def over(self, models: Models) -> "Lists":
-        """Other models that number the items alike; what users have seen last is shared."""
+        """Other models; what users have seen last is shared, as long as the items are numbered alike."""
         other = Lists(models, self._capacity)
-        other._last = self._last
+        if models.retrieval is not None:  # else it may be a catalogue of the last resort's ids alone
+            other._last = self._last
+        other.published_us = self.published_us
         return other
 
     def __bool__(self) -> bool:

@@ -121,9 +121,9 @@ class Runtime:
         pins: Pinned,
         models: Models,
         remotes: Remotes | None = None,
-        again: Callable[[], Models] | None = None,
+        again: Callable[..., Models] | None = None,
     ) -> None:
-        """again: loads the models once more, for parts of them that could not be loaded."""
+        """again: loads the models once more, as their files have changed; see `Mending`."""
         self.settings = settings
         self.metrics = Metrics()
         self.phase: Phase = "loading"
@@ -140,7 +140,7 @@ class Runtime:
         self._upkeep = Upkeep(
             LiveCatalogue(settings.home, models),
             Statistics(settings.home),
-            Mending(again, pins.folders.values()) if again else None,
+            Mending(again, pins.folders) if again else None,
             self._snapshots,
             partial(kept, keep_snapshot, settings.home),
             self._make_funnel,
@@ -402,7 +402,7 @@ class Runtime:
             self.metrics.info.labels(self.bento, kind, version).set(1)
 
     def _components(self) -> dict[str, Component]:
-        problems: dict[str, str] = {**self.models.problems}
+        problems: dict[str, str] = {**self._upkeep.gone, **self.models.problems}
         problems.update(self._pins.problems.items())
         components = {name: part(name, problems, self._remote(name)) for name in ("retrieval", "ranking", "fallback")}
         components["catalogue"] = self._upkeep.live.component

@@ -99,11 +99,11 @@ class _Loaded:
         pins = pinned(_service(Recommender).bento, settings.bundles)
         load = partial(load_models, pins.folders, providers=device.providers(settings.device), parts=parts)
         self.models = given or load()
-        self._mending = None if given else Mending(load, pins.folders.values())
+        self._mending = None if given else Mending(load, pins.folders)
         self._looked = time.monotonic()
 
     async def mended(self) -> bool:
-        """Whether parts that were missing are there now, in new models. Asked often, it looks every few seconds."""
+        """Whether there are other models now, as files have changed. Asked often, it looks every few seconds."""
         if self._mending is None or time.monotonic() - self._looked < MEND_S:
             return False
         self._looked = time.monotonic()
@@ -111,6 +111,11 @@ class _Loaded:
         self.models = better or self.models
         return better is not None
 
+    def status(self, kind: Kind) -> dict[str, Any]:
+        """What `/readyz` of the entry tells of this process."""
+        gone = self._mending.gone if self._mending else {}
+        problems = {name: why for name, why in {**gone, **self.models.problems}.items() if name.split(".")[0] == kind}
+        return {"problems": problems, "provider": self.models.provider, "pid": os.getpid()}
 
 
 def _scores(scorer: RowScorer | None, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,11 +126,6 @@ def _scores(scorer: RowScorer | None, rows: NDArray[np.float32]) -> NDArray[np.f
         except Exception:
             log.exception("the ranker failed on %s rows", len(rows))
     return np.full(len(rows), np.nan, dtype=np.float32)
-
-
-def _status(models: Models, kind: Kind) -> dict[str, Any]:
-    problems = {name: why for name, why in models.problems.items() if name.split(".")[0] == kind}
-    return {"problems": problems, "provider": models.provider, "pid": os.getpid()}
 
 
 @bentoml.service(name="Retrieval", **RUNNER)
@@ -150,7 +150,7 @@ class Retrieval:
     async def status(self) -> dict[str, Any]:
         if await self.loaded.mended():
             self.stage.rebase(self.loaded.models)
-        return _status(self.loaded.models, "retrieval")
+        return self.loaded.status("retrieval")
 
 
 @bentoml.service(name="Ranking", **RUNNER)
@@ -184,7 +184,7 @@ class Ranking:
     async def status(self) -> dict[str, Any]:
         await self.loaded.mended()
         counts = {"batches": self.batches, "rows": self.rows, "largest": self.largest}
-        return {**_status(self.loaded.models, "ranking"), **counts}
+        return {**self.loaded.status("ranking"), **counts}
 
 
 @bentoml.service(name="Fallback", **RUNNER)
@@ -203,7 +203,7 @@ class Fallback:
     @bentoml.api
     async def status(self) -> dict[str, Any]:
         await self.loaded.mended()
-        return _status(self.loaded.models, "fallback")
+        return self.loaded.status("fallback")
 
 
 class EntryService(Service):

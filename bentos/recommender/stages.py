@@ -26,14 +26,17 @@ from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
 from contracts.serving import RankedBy
 from features.online.base import UserState
-from features.ranking import norms_of
+from features.ranking import NO_LENGTH, norms_of
 from features.ranking import rows as ranking_rows
 
 NOTHING: Mapping[str, Any] = {}
 
 
 class Stages:
-    def __init__(self, models: Models, rules: RulesDocument, config: FunnelConfig) -> None:
+    def __init__(
+        self, models: Models, rules: RulesDocument, config: FunnelConfig, before: "Stages | None" = None
+    ) -> None:
+        """before: over other models; what holds for these too is taken over."""
         self.models = models
         self.rules = rules
         self.rules_digest = rules.digest
@@ -47,7 +50,13 @@ class Stages:
         self.rerankers = compose.rerankers(models, rules)
         loaded = models.retrieval
         graph = None if loaded is None else loaded.graph_items
-        self._graph_norms = None if graph is None else norms_of(graph, len(models.catalogue))
+        self._graph = graph
+        self._graph_norms: NDArray[np.float32] | None = None
+        if graph is not None:
+            known = before._graph_norms if before is not None and before._graph is graph else None
+            norms = norms_of(graph) if known is None else known[: len(graph)]
+            more = len(models.catalogue) - len(graph)  # items that came after the models have no vector
+            self._graph_norms = np.concatenate([norms, np.full(more, NO_LENGTH)])
         self.items = ItemTable(
             models.catalogue,
             {} if loaded is None else loaded.item_features,
@@ -58,8 +67,9 @@ class Stages:
     def over(self, models: Models, columns: Mapping[str, NDArray[np.float32]], columns_us: int) -> "Stages":
         """Other models under the same rules, with the item features that are in use; `columns` over them, as of
         `columns_us`. On any thread."""
-        other = Stages(models, self.rules, self.config)
-        other.items = self.items.over(models.catalogue, models.now_us(), columns, columns_us)
+        other = Stages(models, self.rules, self.config, self)
+        if models.retrieval is not None:  # else nothing is ranked, and the items may have other numbers
+            other.items = self.items.over(models.catalogue, models.now_us(), columns, columns_us)
         # The ranker has another name where its bundle could not be read before.
         other.breakers |= {name: breaker for name, breaker in self.breakers.items() if name in other.breakers}
         return other

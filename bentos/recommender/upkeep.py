@@ -6,7 +6,7 @@ Models and funnel are swapped in whole: a request that is under way ends with th
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Upkeep:
     ) -> None:
         """
         Args:
-            mending: for parts that could not be loaded, if they can be loaded again.
+            mending: for files that change under this process, where their models can be loaded again.
             snapshots: of the item features. A connection of its own: one belongs to one thread.
             keep: item features that come into use, for replays.
             make_funnel: over the models that there are at the start.
@@ -103,9 +103,16 @@ class Upkeep:
             threads=blas_threads(),
         )
 
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """Files of the models in use that a next process would not find."""
+        return self._mending.gone if self._mending is not None else {}
+
     async def mend(self) -> None:
-        """Take over parts whose files are there by now; `follow_catalogue` then serves from them."""
-        if self._mending is not None and self.models.problems:
+        """Take up parts whose files are there by now, give up those whose files are damaged; `follow_catalogue` then
+        serves from what is left.
+        """
+        if self._mending is not None:
             models = await asyncio.to_thread(self._mending.look, dict(self.models.problems))
             if models is not None:
                 self.live.rebase(models)

@@ -1,5 +1,6 @@
 """A served Bento whose real parts are stopped, slowed down, damaged and killed: each answer is a 200 with its rung."""
 
+import asyncio
 import collections
 import concurrent.futures
 import contextlib
@@ -9,6 +10,7 @@ import os
 import shutil
 import socket
 
+import httpx
 import psutil
 import pytest
 import redis
@@ -135,6 +137,25 @@ def test_a_ranker_file_that_is_missing_costs_the_rung_until_it_is_there_again(wo
         assert served.ready()["best"] == "full"
 
 
+@pytest.mark.slow
+def test_a_mapped_file_that_is_cut_short_costs_its_rung_and_not_the_service(world, tmp_path):
+    """What is mapped beyond its end is a bus error: the process dies of it, and the next one does without."""
+    shutil.copytree(world, tmp_path / "world")
+    path = tmp_path / "world" / "retrieval" / "item_embeddings.npy"
+    with running(SERVE, tmp_path / "home", tmp_path / "world") as served:
+        until(served, "full")
+        os.truncate(path, 4096)
+
+        def lower():
+            with contextlib.suppress(httpx.TransportError, AssertionError):  # of the process that dies
+                return rung(served) == "popularity"
+
+        wait_until(lower, 60, "answers without the file")
+        assert "item_embeddings.npy" in served.ready()["components"]["retrieval"]["detail"]
+        shutil.copy2(world / "retrieval" / "item_embeddings.npy", path)
+        until(served, "full")
+
+
 def limit_files(pid, size=None):
     """Writes past `size` bytes of any file fail from now on, as on a full disk; None: no more."""
     process = psutil.Process(pid)
@@ -176,6 +197,38 @@ def test_an_event_log_with_no_room_is_left_alone_and_stores_again_by_itself(serv
         limit_files(consumer)
     wait_until(lambda: send("after") == 202, 20, "an event that is stored")
     wait_until(lambda: send("again") == 202 and served.ready()["breakers"]["events"] == "closed", 20, "the breaker")
+
+
+@pytest.mark.redis
+def test_a_frozen_event_log_takes_no_recommendation_down(served):
+    until(served, "full")
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    event = {"user_id": "f1", "item_id": "i1", "event": "click", "timestamp": now}
+    consumer = psutil.Process(int((served.home / "run" / "events.lock").read_text()))
+
+    async def flood():
+        many = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=served.url, timeout=60, limits=many) as client:
+
+            async def send(n):
+                answer = await client.post("/v1/events", json=[{**event, "event_id": f"frozen-{n}"}])
+                return answer.status_code
+
+            held = [asyncio.create_task(send(n)) for n in range(600)]
+            while sum(task.done() for task in held) < 600 - 512:  # all that may wait do
+                await asyncio.sleep(0.01)
+            answer = await client.post("/v1/recommendations", json={"user_id": "u1", "k": 5})
+            consumer.resume()
+            return answer.status_code, collections.Counter(await asyncio.gather(*held))
+
+    consumer.suspend()
+    try:
+        recommended, events = asyncio.run(flood())
+    finally:
+        consumer.resume()
+    assert recommended == 200
+    assert set(events) <= {202, 429, 503}  # on a busy machine the time of some is up before the consumer goes on
+    assert events[429] >= 88
 
 
 @pytest.mark.redis

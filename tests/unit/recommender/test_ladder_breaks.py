@@ -143,6 +143,7 @@ def test_with_no_computed_slate_the_published_list_answers_and_tells_its_age(wor
     sources.update(kept)
     assert world.rung(user="nobody") == ("full", "dcn")
     assert world.funnel.published_us == NOW_US - 7_200_000_000
+    assert world.funnel.over(world.funnel.models).published_us == NOW_US - 7_200_000_000
 
 
 class Broken:

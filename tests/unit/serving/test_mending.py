@@ -1,8 +1,10 @@
 """A process that started with missing or damaged model files takes them over once they are there: no restart."""
 
 import asyncio
+import os
 import shutil
 import time
+from functools import partial
 
 import pytest
 
@@ -60,7 +62,7 @@ def test_a_file_costs_its_rung_and_gives_it_back(files, component, then, how, wh
         path.unlink() if how == "missing" else path.write_bytes(b"\x00garbage" * 100)
     pins = pinned(None, tmp_path / "world")
     settings = Settings(home=tmp_path / "home", online_store="memory", **PLENTY)
-    runtime = Runtime(settings, pins, load_models(pins.folders), again=lambda: load_models(pins.folders))
+    runtime = Runtime(settings, pins, load_models(pins.folders), again=partial(load_models, pins.folders))
     runtime.phase = "serving"
     try:
         upkeep(runtime)
@@ -77,13 +79,80 @@ def test_a_file_costs_its_rung_and_gives_it_back(files, component, then, how, wh
         asyncio.run(runtime.close())
 
 
+@pytest.fixture
+def running(whole, tmp_path):
+    """A process over files of its own, and their folder."""
+    shutil.copytree(whole, tmp_path / "world")
+    pins = pinned(None, tmp_path / "world")
+    settings = Settings(home=tmp_path / "home", online_store="memory", **PLENTY)
+    runtime = Runtime(settings, pins, load_models(pins.folders), again=partial(load_models, pins.folders))
+    runtime.phase = "serving"
+    upkeep(runtime)
+    assert rung(runtime) == ("full", "dcn")
+    yield runtime, tmp_path / "world"
+    runtime.phase = "stopped"
+    asyncio.run(runtime.close())
+
+
+def write_into(path, content):
+    """Not a new file in its place: what has it mapped reads the new content."""
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "component", "then"),
+    [
+        ("ranking/dcn.onnx", "ranking", ("simple_ranking", "logistic")),
+        ("retrieval/item_embeddings.npy", "retrieval", ("popularity", "popularity")),
+        ("retrieval/user_rows.npy", "retrieval", ("popularity", "popularity")),
+        ("retrieval/graph_items.npy", "retrieval", ("full", "dcn")),
+    ],
+)
+def test_a_file_that_is_written_over_costs_its_rung_and_gives_it_back(file, component, then, running, whole):
+    runtime, world = running
+    path = world / file
+    write_into(path, b"\x7f" * path.stat().st_size)
+    upkeep(runtime)
+    assert rung(runtime) == then
+    found = runtime.readiness().components[component]
+    assert (found.state != "healthy", f"{path.name} does not match its checksum" in found.detail) == (True, True)
+    write_into(path, (whole / file).read_bytes())
+    upkeep(runtime)
+    assert rung(runtime) == ("full", "dcn")
+    assert runtime.readiness().components[component].state == "healthy"
+
+
+def test_files_that_are_deleted_are_missed_aloud_and_serve_on(running, whole):
+    runtime, world = running
+    files = ("retrieval/item_embeddings.npy", "retrieval/items.arrow", "ranking/dcn.onnx")
+    for file in files:
+        (world / file).unlink()
+    upkeep(runtime)
+    assert rung(runtime) == ("full", "dcn")
+    ready = runtime.readiness()
+    assert (ready.status, ready.components["retrieval"].state, ready.components["ranking"].state) == ("degraded",) * 3
+    assert "item_embeddings.npy, items.arrow: gone" in ready.components["retrieval"].detail
+    for file in files:
+        shutil.copy2(whole / file, world / file)
+    upkeep(runtime)
+    assert runtime.readiness().components["retrieval"].state == "healthy"
+
+
+def test_a_file_that_is_touched_and_not_changed_costs_nothing(running):
+    runtime, world = running
+    os.utime(world / "retrieval" / "items.faiss", (1, 1))
+    upkeep(runtime)
+    assert runtime.readiness().components["retrieval"].state == "healthy"
+
+
 def test_files_are_read_again_only_when_they_have_changed(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "world")
     (tmp_path / "world" / "ranking" / "dcn.onnx").unlink()
     pins = pinned(None, tmp_path / "world")
     loads = []
 
-    def again():
+    def again(**_):
         loads.append(True)
         return load_models(pins.folders)
 
