@@ -284,7 +284,10 @@ def _check_schema(bundle: Bundle, catalogue: Catalogue) -> RowSchema:
 def _array(bundle: Bundle, name: str, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Memory-mapped, seen as a plain array (a memmap's own indexing costs a microsecond each time)."""
     path = bundle.path(name)
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ArtifactError(f"{path} is not an array: {error}") from error
     if array.ndim != len(shape) or any(w not in (None, g) for w, g in zip(shape, array.shape, strict=True)):
         raise ArtifactError(f"{path} has shape {array.shape}, wanted {shape}")
     if array.dtype != dtype:

@@ -109,7 +109,10 @@ def open_ids(bundle: Bundle, what: str) -> IdIndex:
     """
     for part in ("ids", "rows"):
         bundle.path(f"{what}_{part}.npy")
-    return IdIndex.open(bundle.folder, what)
+    try:
+        return IdIndex.open(bundle.folder, what)
+    except (ValueError, EOFError) as error:
+        raise ArtifactError(f"{bundle.folder}: {what}_ids.npy, {what}_rows.npy are no index: {error}") from error
 
 
 def catalogue_of_ids(item_ids: Sequence[str]) -> Catalogue:
