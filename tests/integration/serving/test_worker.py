@@ -184,7 +184,7 @@ def test_whichever_process_is_killed_it_is_replaced_and_after_its_parent_nothing
                     and served.ready()["status"] == "ready"
                 )
 
-        wait_until(whole_again, 60, "all processes there again")
+        wait_until(whole_again, 120, "all processes there again")
         assert not victims & set(belonging_to(home))
         assert served.recommend(user_id="u1", k=3)["degradation"] == "full"
 
