@@ -1,6 +1,7 @@
 """Cold start as it happens in the test window: people whom training never saw, asked as they come.
 
-Once with their context alone, at their first wish, and once after three of them, as the session then is. U users.
+Once with their context alone, at their first wish, and once after three of them, as the session then is. Lines of one
+invoice have one moment: whatever was taken up by the moment of the third wish is past, in every setup. U users.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,10 @@ class _Newcomer:
     wishes: Sequence[tuple[int, str]]
     context: Mapping[str, str]
 
+    def by(self, moment_us: int) -> int:
+        """How many of the wishes had happened by then."""
+        return sum(at <= moment_us for at, _ in self.wishes)
+
 
 def cold_users(
     folder: Path,
@@ -82,20 +87,23 @@ def cold_users(
     if not some:
         return ColdUsers(0)
     index = funnel.models.index
-    longer = [one for one in some if len(one.wishes) > AFTER]
+    thirds = [(one, one.wishes[AFTER - 1][0]) for one in some if len(one.wishes) > AFTER]
+    longer = [(one, third) for one, third in thirds if one.by(third) < len(one.wishes)]
     first = [one.wishes[0][0] for one in some]
     unknown = [UserState(one.user_id) for one in some]
     setups = {
-        "context alone": _asked(funnel, some, unknown, first, 0),
-        "popularity": _scored([popular] * len(some), some, index, 0),
+        "context alone": _asked(funnel, some, unknown, first, [0] * len(some)),
+        "popularity": _scored([popular] * len(some), some, index, [0] * len(some)),
     }
     if longer:
-        moments = [one.wishes[AFTER - 1][0] + 1 for one in longer]
-        states = _states(folder, [one.user_id for one in longer], moments)
-        blank = [UserState(one.user_id) for one in longer]
-        setups[f"after {AFTER} wishes, session unknown"] = _asked(funnel, longer, blank, moments, AFTER)
-        setups[f"after {AFTER} wishes, with the session"] = _asked(funnel, longer, states, moments, AFTER)
-        setups[f"after {AFTER} wishes, popularity"] = _scored([popular] * len(longer), longer, index, AFTER)
+        people = [one for one, _ in longer]
+        met = [one.by(third) for one, third in longer]
+        moments = [third + 1 for _, third in longer]
+        states = _states(folder, [one.user_id for one in people], moments)
+        blank = [UserState(one.user_id) for one in people]
+        setups[f"after {AFTER} wishes, session unknown"] = _asked(funnel, people, blank, moments, met)
+        setups[f"after {AFTER} wishes, with the session"] = _asked(funnel, people, states, moments, met)
+        setups[f"after {AFTER} wishes, popularity"] = _scored([popular] * len(people), people, index, met)
     return ColdUsers(len(newcomers), setups)
 
 
@@ -139,29 +147,29 @@ def _states(folder: Path, ids: Sequence[str], moments: Sequence[int]) -> list[Us
 
 
 def _asked(
-    funnel: Funnel, people: Sequence[_Newcomer], states: Sequence[UserState], moments: Sequence[int], met: int
+    funnel: Funnel, people: Sequence[_Newcomer], states: Sequence[UserState], moments: Sequence[int], met: Sequence[int]
 ) -> dict[str, Estimate]:
-    """met: the first so many wishes are past: neither to be shown nor to be found."""
+    """met: so many wishes of each are past: neither to be shown nor to be found."""
     index = funnel.models.index
     answers = []
-    for one, state, moment in zip(people, states, moments, strict=True):
-        past = index.lookup_many([item for _, item in one.wishes[:met]])
+    for one, state, moment, n in zip(people, states, moments, met, strict=True):
+        past = index.lookup_many([item for _, item in one.wishes[:n]])
         slate = funnel.run(ask(one.user_id, moment, past[past >= 0], one.context), state)
         answers.append(index.lookup_many(slate.item_ids).astype(np.int64))
     return _scored(answers, people, index, met)
 
 
 def _scored(
-    answers: Sequence[NDArray[np.int64]], people: Sequence[_Newcomer], index: Any, met: int
+    answers: Sequence[NDArray[np.int64]], people: Sequence[_Newcomer], index: Any, met: Sequence[int]
 ) -> dict[str, Estimate]:
     lists, users, targets = [], [], []
-    for at, (one, answer) in enumerate(zip(people, answers, strict=True)):
-        past = index.lookup_many([item for _, item in one.wishes[:met]])
+    for at, (one, answer, n) in enumerate(zip(people, answers, met, strict=True)):
+        past = index.lookup_many([item for _, item in one.wishes[:n]])
         lists.append(answer[~np.isin(answer, past)][:SLATE])
-        for place, (_, item) in enumerate(one.wishes[met:]):
+        for place, (_, item) in enumerate(one.wishes[n:]):
             row = int(index.lookup_many([item])[0])
             users.append(at)
-            targets.append(row if row >= 0 else len(index) + met + place)  # nobody can hit it, each is one of its own
+            targets.append(row if row >= 0 else len(index) + n + place)  # nobody can hit it, each is one of its own
     wanted = Targets.of(np.array(users, np.int64), np.array(targets, np.int64), len(people))
     found = metrics.per_user(metrics.pad(lists, SLATE), wanted)
     return {name: Estimate.of(found[name]) for name in METRICS}
