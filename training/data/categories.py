@@ -2,7 +2,9 @@
 
 The word that stands in most titles that have no category yet becomes the next category and takes those titles, until
 enough categories are made or none would be large enough; the rest is `other`. No randomness, no model, and each name
-says why an item is in it. It reads titles only, never who bought what.
+says why an item is in it. It reads titles only, never who bought what. Which words become categories is
+told by the titles that were there early; any other gets the first of them that stands in it, so that what is listed
+later changes nothing for what was there before.
 """
 
 import re
@@ -29,25 +31,38 @@ _WORD = re.compile(r"[a-z]+")
 OTHER = "other"
 
 
-def by_title(titles: Sequence[str | None], *, most: int = 150, least_items: int = 6) -> list[str]:
-    """One category a title, in order. `most`: categories besides `other`; `least_items`: the smallest one made."""
-    words = [{_singular(w) for w in _WORD.findall((title or "").lower())} - _NOT_A_THING for title in titles]
-    words = [{w for w in found if len(w) > 2} for found in words]
-    category = [OTHER] * len(titles)
-    open_rows = set(range(len(titles)))
-    while most > 0:
-        counts = Counter(word for row in open_rows for word in words[row])
+def by_title(
+    titles: Sequence[str | None], early: Sequence[bool] | None = None, *, most: int = 150, least_items: int = 6
+) -> list[str]:
+    """One category a title, in order: a function of the title and of the `early` ones (default: all).
+
+    most: categories besides `other`; least_items: the smallest one made, counted among the early titles.
+    """
+    words = [_things(title) for title in titles]
+    known = words if early is None else [found for found, there in zip(words, early, strict=True) if there]
+    chosen = _cover(known, most, least_items)
+    return [next((word for word in chosen if word in found), OTHER) for found in words]
+
+
+def _things(title: str | None) -> frozenset[str]:
+    words = {_singular(word) for word in _WORD.findall((title or "").lower())} - _NOT_A_THING
+    return frozenset(word for word in words if len(word) > 2)
+
+
+def _cover(titles: Sequence[frozenset[str]], most: int, least_items: int) -> list[str]:
+    """The categories in the order in which they were made."""
+    chosen: list[str] = []
+    left = list(titles)
+    while len(chosen) < most:
+        counts = Counter(word for found in left for word in found)
         if not counts:
             break
         word, count = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
         if count < least_items:
             break
-        taken = {row for row in open_rows if word in words[row]}
-        for row in taken:
-            category[row] = word
-        open_rows -= taken
-        most -= 1
-    return category
+        chosen.append(word)
+        left = [found for found in left if word not in found]
+    return chosen
 
 
 def _singular(word: str) -> str:

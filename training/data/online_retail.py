@@ -6,9 +6,10 @@ does not have is derived, never from who bought what:
 
 - `published_at`: the first sale of the item in the whole file, guests included. Consumers treat an item as not there
   before, so that listing items of the future leaks nothing into a training that ends earlier.
-- `price`: the unit price at that first sale; later prices are the future's. `title`: the most frequent description.
-- `category`: the product word of the title (see `categories.py`). `creator_id`: the first three digits of the stock
-  code, the wholesaler's own series, which stands in for a supplier.
+- `price`: the unit price at that first sale; later prices are the future's. `title`: the description at the first sale
+  that has one.
+- `category`: the product word of the title (see `categories.py`), of those that the titles of the first 90 days make.
+  `creator_id`: the first three digits of the stock code, the wholesaler's own series, which stands in for a supplier.
 - `country` of a user: the one of the first invoice.
 """
 # ruff: noqa: S608  SQL is made of our own names
@@ -78,6 +79,7 @@ SPELLINGS = {
     "country": ("Country",),
 }
 GOODS = "^[0-9]{5}"
+EARLY_D = 90  # items first sold in the first so many days of the file name the categories
 # What cleaning leaves out by its own rule, in this order. Anything else that is wrong counts against max_reject_share.
 CLEANING = {
     "no_customer": ("CustomerID", "customer_id IS NULL"),
@@ -231,19 +233,17 @@ def _rejected(connection: duckdb.DuckDBPyConnection) -> list[Rejected]:
 def _write_items(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Every item that a known customer bought; its first sale may have been a guest's."""
     table = connection.sql(
-        """
+        f"""
         WITH sold AS (SELECT * FROM lines WHERE why IS NULL OR why = 'no_customer'
-                      AND regexp_matches(item_id, '^[0-9]{5}') AND unit_price > 0 AND sold_at IS NOT NULL),
-        named AS (SELECT item_id, description, row_number() OVER
-                  (PARTITION BY item_id ORDER BY count(*) DESC, description) AS place
-                  FROM sold WHERE description IS NOT NULL GROUP BY item_id, description),
-        firsts AS (SELECT item_id, min(sold_at) AS published_at, min_by(unit_price, (sold_at, unit_price)) AS price
+                      AND regexp_matches(item_id, '{GOODS}') AND unit_price > 0 AND sold_at IS NOT NULL),
+        firsts AS (SELECT item_id, min(sold_at) AS published_at, min_by(unit_price, (sold_at, unit_price)) AS price,
+                   min_by(description, (sold_at, description)) FILTER (description IS NOT NULL) AS title
                    FROM sold GROUP BY item_id)
-        SELECT f.item_id, f.published_at, 'series-' || left(f.item_id, 3) AS creator_id,
-               n.description AS title, f.price
-        FROM firsts f LEFT JOIN named n ON n.item_id = f.item_id AND n.place = 1
-        WHERE f.item_id IN (SELECT item_id FROM good) ORDER BY f.item_id
+        SELECT item_id, published_at, 'series-' || left(item_id, 3) AS creator_id, title, price,
+               published_at < (SELECT min(sold_at) FROM sold) + INTERVAL {EARLY_D} DAY AS early
+        FROM firsts WHERE item_id IN (SELECT item_id FROM good) ORDER BY item_id
         """
     ).to_arrow_table()
-    category = pa.array(categories.by_title(table.column("title").to_pylist()), pa.string())
-    pq.write_table(table.add_column(1, "category", category), path)
+    early = table.column("early").to_pylist()
+    category = pa.array(categories.by_title(table.column("title").to_pylist(), early), pa.string())
+    pq.write_table(table.drop_columns("early").add_column(1, "category", category), path)

@@ -24,3 +24,13 @@ def test_words_in_ss_us_and_mas_are_no_plurals_and_boxes_is_box():
     assert by_title(["CHRISTMAS"] * 3, least_items=1)[0] == "christmas"
     assert by_title(["COMPASS"] * 3, least_items=1)[0] == "compass"
     assert by_title(["LUNCHBOXES"] * 3, least_items=1)[0] == "lunchbox"
+
+
+def test_what_is_listed_later_changes_nothing_for_what_was_there_before():
+    early = ["RED MUG", "BLUE MUG", "JUTE BAG", "PINK BAG", "LUNCH BAG"]
+    later = ["TRAVEL LAMP", "DESK LAMP", "LAMP", "MUG", "BAG LAMP", "MUG LAMP", "LUNCH BOX"]
+    there = [True] * len(early) + [False] * len(later)
+    both = by_title([*early, *later], there, least_items=2)
+    assert both[: len(early)] == by_title(early, least_items=2) == ["mug", "mug", "bag", "bag", "bag"]
+    # No category of their own, however many they are: the first of the early words that stands in the title.
+    assert both[len(early) :] == [OTHER, OTHER, OTHER, "mug", "bag", "mug", OTHER]

@@ -1,7 +1,7 @@
 import json
 import os
 import zipfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,6 +81,23 @@ def test_items_begin_at_their_first_sale_guests_included_with_its_price(source, 
         {"user_id": "13085", "country": "United Kingdom"},  # of the first invoice, not of the later German one
         {"user_id": "17000", "country": "Germany"},
     ]
+
+
+def test_items_are_the_same_whatever_the_file_says_of_them_later(tmp_path):
+    """Cut at any moment after the first 90 days, the file gives what was known by then: titles, prices, categories."""
+    day = lambda n: datetime(2010, 1, 1) + timedelta(days=n)  # noqa: E731
+    early = [(f"1{n:04d}", f"MUG NUMBER {n}", 1, day(n), 1.0, 1.0, "EIRE") for n in range(8)]
+    later = [(f"1{n:04d}", f"BIG LAMP {n}", 1, day(100 + at), 9.0, 1.0, "EIRE") for n in range(8) for at in (0, 1, 2)]
+    new = [(f"2{n:04d}", f"LAMP {n}", 1, day(95 + n), 1.0, 1.0, "EIRE") for n in range(10)]
+    pq.write_table(_table([*early, *later, *new]), tmp_path / "all.parquet")
+    pq.write_table(_table([*early, *(line for line in new if line[3] < day(100))]), tmp_path / "cut.parquet")
+    import_online_retail(tmp_path / "all.parquet", tmp_path / "whole")
+    import_online_retail(tmp_path / "cut.parquet", tmp_path / "past")
+    whole = {row["item_id"]: row for row in read.items(tmp_path / "whole").to_pylist()}
+    past = {row["item_id"]: row for row in read.items(tmp_path / "past").to_pylist()}
+    assert {name: whole[name] for name in past} == past
+    assert past["10003"]["title"] == "MUG NUMBER 3"
+    assert (past["10003"]["category"], whole["20009"]["category"]) == ("mug", "other")
 
 
 def test_what_cleaning_left_out_is_kept_with_its_reason(source, tmp_path):
