@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 TRAIN = "streamrec train --data DIR"
+UNTIL = f"{TRAIN} --until T"  # with a test window of its own
 CHECK = "streamrec models check BENTO-OR-MODEL"  # without a training: what can be measured or looked up at any time
 
 RETRIEVAL, RANKING, FALLBACK = EVERY = ("streamrec-retrieval", "streamrec-ranking", "streamrec-fallback")

@@ -4,6 +4,7 @@ A user who is not in the training log is -1; an item that the catalogue does not
 own from N on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,10 +76,15 @@ def test_set(log: Log, window: Window, n_items: int) -> TestSet:
     )
 
 
-def user_words(folder: Path, config: DatasetConfig, log: Log, users: NDArray[np.int64]) -> dict[str, list[str]]:
-    """Slice column → its value for each of `users`, empty where it is not known; only columns that describe users."""
+def user_words(
+    folder: Path, config: DatasetConfig, log: Log, users: NDArray[np.int64], names: Sequence[str] | None = None
+) -> dict[str, list[str]]:
+    """Column → its value for each of `users`, empty where it is not known; only columns that describe users.
+
+    names: default: the slice columns of the data set.
+    """
     values: dict[str, list[str]] = {}
-    for name in config.slices:
+    for name in config.slices if names is None else names:
         if name in log.attribute_columns:
             codes = log.attributes[users, log.attribute_columns.index(name)]
             values[name] = [log.attribute_values[name][code] for code in codes]

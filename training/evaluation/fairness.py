@@ -1,8 +1,10 @@
-"""Who is shown, and who is served: exposure by group of items, recall by group of users, and their ratio. NumPy only.
+"""Who is shown, and who is served: exposure and recall by group of items and of users, and their ratio. NumPy only.
 
 Disparate impact is the least rate over the greatest; four fifths is the usual limit (EEOC, 29 CFR 1607.4, 1978).
 Exposure is discounted by place and divided by merit, the wishes in the test window (Singh & Joachims, "Fairness of
-Exposure in Rankings", KDD 2018). Intervals: bootstrap over users. U users, L places, N items, G groups.
+Exposure in Rankings", KDD 2018). Every user has the same ten places, so a segment of users has no exposure of its own;
+what can differ from one to the next is whose items it is shown. Intervals: bootstrap over users. U users, L places, N
+items, G groups.
 """
 
 from collections.abc import Mapping
@@ -77,17 +79,9 @@ def exposure(
     slates: NDArray[np.int64], test: TestSet, groups: Mapping[str, NDArray[np.bool_]], *, least_users: int, seed: int
 ) -> Impact:
     """Discounted places that a group of items gets in the first 10, for each wish for one of them. groups: [N]."""
-    discount = 1 / np.log2(np.arange(2, K + 2))
-    head = slates[:, :K]
-    owners = np.repeat(np.arange(len(test)), test.targets.counts)
     above, below = {}, {}
     for name, mask in groups.items():
-        # An item that the catalogue does not have is in no group.
-        wide = np.append(mask, False)
-        shown = wide[np.where(head >= 0, head, -1)]
-        above[name] = np.asarray(shown @ discount[: shown.shape[1]])
-        wanted = wide[np.minimum(test.targets.items, len(mask))]
-        below[name] = np.bincount(owners[wanted], minlength=len(test)).astype(np.float64)
+        above[name], below[name] = _places_and_wishes(slates, test, mask)
     return impact("exposure per wish, by group of creators", above, below, least_users=least_users, seed=seed)
 
 
@@ -119,6 +113,41 @@ def recall_by_users(
     above = {name: np.where(mask, own, 0.0) for name, mask in masks.items()}
     below = {name: mask.astype(np.float64) for name, mask in masks.items()}
     return impact(f"recall@10, by {group}", above, below, least_users=least_users, seed=seed)
+
+
+def exposure_by_users(
+    slates: NDArray[np.int64],
+    test: TestSet,
+    group: str,
+    masks: Mapping[str, NDArray[np.bool_]],
+    items: NDArray[np.bool_],
+    *,
+    least_users: int,
+    seed: int,
+) -> Impact:
+    """Discounted places that these items get in the first 10 of each segment, for each of its wishes for them: do
+    small creators reach these people less than those? masks: [U]; items: [N], those of small creators."""
+    places, wishes = _places_and_wishes(slates, test, items)
+    above = {name: np.where(mask, places, 0.0) for name, mask in masks.items()}
+    below = {name: np.where(mask, wishes, 0.0) for name, mask in masks.items()}
+    what = f"exposure per wish of small creators, by {group}"
+    return impact(what, above, below, least_users=least_users, seed=seed)
+
+
+def _places_and_wishes(
+    slates: NDArray[np.int64], test: TestSet, items: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each user, [U]: discounted places that some items [N] have in the first 10, and wishes for them."""
+    discount = 1 / np.log2(np.arange(2, K + 2))
+    head = slates[:, :K]
+    wide = np.append(items, False)  # an item that the catalogue does not have is in no group
+    shown = wide[np.where(head >= 0, head, -1)]
+    owners = np.repeat(np.arange(len(test)), test.targets.counts)
+    wanted = wide[np.minimum(test.targets.items, len(items))]
+    return (
+        np.asarray(shown @ discount[: shown.shape[1]], np.float64),
+        np.bincount(owners[wanted], minlength=len(test)).astype(np.float64),
+    )
 
 
 def _found(slates: NDArray[np.int64], test: TestSet) -> NDArray[np.bool_]:

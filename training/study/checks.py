@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from contracts.checklist import UNTIL
 from contracts.evidence import Check, Verdict
 from contracts.quality import CalibrationLimits, FairnessLimits, QualityPolicy, SliceLimits
 from training.assess import Evaluation
@@ -11,11 +12,11 @@ from training.calibration import Choice
 from training.evaluation.fairness import Impact
 from training.evaluation.limits import Part, compare, worst
 from training.evaluation.report import RankerScores
+from training.study.cohorts import ALWAYS
 from training.study.study import Study
 
 USER_METRIC, ITEM_METRIC = "ndcg@10", "recall@10"
 NO_WINDOW = "no test window"
-UNTIL = "streamrec train --until T"
 
 
 def study_checks(judged: Evaluation | None, policy: QualityPolicy, choice: Choice) -> list[Check]:
@@ -24,7 +25,7 @@ def study_checks(judged: Evaluation | None, policy: QualityPolicy, choice: Choic
         names = ("slices", "fairness", "calibration", "cold_start")
         return [Check(name=name, verdict="inconclusive", detail=NO_WINDOW, command=UNTIL) for name in names]
     return [
-        within_limits(parts(judged, policy.slices)),
+        within_limits(parts(judged, policy.slices), _lacking(judged)),
         fair(judged.study.impacts, policy.fairness),
         calibrated(judged.ranker, choice, policy.calibration),
         cold_start(judged.study),
@@ -42,8 +43,11 @@ def parts(judged: Evaluation, policy: SliceLimits) -> list[Part]:
     ]
 
 
-def within_limits(found: Sequence[Part]) -> Check:
-    """`fail` if one slice is surely beyond its limit, `inconclusive` if one may be or has nobody in the test."""
+def within_limits(found: Sequence[Part], lacking: Sequence[str] = ()) -> Check:
+    """`fail` if one slice is surely beyond its limit, `inconclusive` if one may be or has nobody in the test.
+
+    lacking: columns that would be sliced by, and that the users do not have.
+    """
     failed = [part for part in found if part.verdict == "fail"]
     open_ = [part for part in found if part.verdict == "inconclusive"]
     empty = [part for part in open_ if not part.n]
@@ -58,10 +62,17 @@ def within_limits(found: Sequence[Part]) -> Check:
     said += [f"{part.name} fails: {part.why}" for part in failed]
     if open_:
         said.append(f"{len(open_)} undecided" + (f", {len(empty)} of them with no event in the test" if empty else ""))
+    if lacking:
+        said.append(f"no slice by {', '.join(lacking)}: the users have no such column")
     figures = {"slices": float(len(found)), "failed": float(len(failed)), "undecided": float(len(open_))}
     if low is not None and low.whole > 0:
         figures["worst_share"] = low.value / low.whole
     return Check(name="slices", verdict=verdict, detail="; ".join(said), figures=figures, command=UNTIL, advisory=True)
+
+
+def _lacking(judged: Evaluation) -> list[str]:
+    there = {name.split("=", 1)[0] for name in judged.funnel.slices}
+    return [name for name in ALWAYS if name not in there]
 
 
 def fair(impacts: Sequence[Impact], limits: FairnessLimits) -> Check:

@@ -18,9 +18,16 @@ from training.interactions import DAY_US, Log
 TENURE_D = (7.0, 30.0, 90.0)
 RECENCY_D = (1.0, 7.0, 30.0)
 ITEM_AGE_D = (7.0, 30.0)
+# Groups of people that are asked about wherever the data set has such a column of users, declared as a slice or not.
+ALWAYS = ("country", "locale")
 CREATOR_HEAD = 0.5  # of all positive events, from the most popular creator on
 
 Masks = Mapping[str, NDArray[np.bool_]]
+
+
+def slice_columns(config: DatasetConfig) -> tuple[str, ...]:
+    """Columns that are sliced by, where the users have them."""
+    return (*config.slices, *(name for name in ALWAYS if name not in config.slices))
 
 
 def user_cohorts(
@@ -28,7 +35,8 @@ def user_cohorts(
 ) -> Masks:
     """Slices of `users` (rows of the log), those of nobody too."""
     everybody = np.arange(log.n_users)
-    words, all_words = (user_words(folder, config, log, some) for some in (users, everybody))
+    columns = slice_columns(config)
+    words, all_words = (user_words(folder, config, log, some, columns) for some in (users, everybody))
     first = np.full(log.n_users, log.until_us, np.int64)
     last = np.zeros(log.n_users, np.int64)
     np.minimum.at(first, log.user, log.timestamp_us)

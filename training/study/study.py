@@ -20,11 +20,12 @@ from training.evaluation.protocol import Lists, TestSet
 from training.holdout import Window
 from training.interactions import Log
 from training.leakage.overlap import Sides, sides
-from training.study.cohorts import creator_groups, item_cohorts
+from training.study.cohorts import creator_groups, item_cohorts, slice_columns
 from training.study.cold import ColdUsers, cold_users
 
 LEAST_USERS = 30
-SEGMENTS = ("activity", "tenure", "value")  # besides the slice columns of the data set
+SEGMENTS = ("activity", "tenure", "value")  # besides the slice columns
+SMALL = "creators=small"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,15 @@ def _impacts(
     if creators:
         found.append(fairness.exposure(answers.slates, test, creators, least_users=LEAST_USERS, seed=seed))
         found.append(fairness.recall_by_items(answers.slates, test, creators, least_users=LEAST_USERS, seed=seed))
-    for group in (*config.slices, *SEGMENTS):
+    for group in (*slice_columns(config), *SEGMENTS):
         masks = {name: mask for name, mask in slices.items() if name.split("=", 1)[0] == group}
-        if masks:
+        if not masks:
+            continue
+        found.append(fairness.recall_by_users(answers.slates, test, group, masks, least_users=LEAST_USERS, seed=seed))
+        if creators:
             found.append(
-                fairness.recall_by_users(answers.slates, test, group, masks, least_users=LEAST_USERS, seed=seed)
+                fairness.exposure_by_users(
+                    answers.slates, test, group, masks, creators[SMALL], least_users=LEAST_USERS, seed=seed
+                )
             )
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contracts.quality import FairnessLimits
-from training.evaluation.fairness import Impact, exposure, recall_by_items, recall_by_users
+from training.evaluation.fairness import Impact, exposure, exposure_by_users, recall_by_items, recall_by_users
 from training.evaluation.metrics import Targets
 from training.evaluation.protocol import TestSet
 from training.study.checks import fair
@@ -39,6 +39,16 @@ def test_recall_by_creators_and_by_segments() -> None:
     users = recall_by_users(slates, test, "country", segments, least_users=30, seed=0)
     assert users.ratio == pytest.approx(0.5)
     assert users.low <= 0.5 <= users.high
+
+
+def test_whose_items_a_segment_is_shown_is_compared_by_its_own_wishes_for_them() -> None:
+    """Half of the people find b in the first place, half in the third; everybody wished for b once."""
+    slates = np.concatenate([np.tile([1, 0, 2], (40, 1)), np.tile([0, 2, 1], (40, 1))])
+    segments = {"country=DE": np.arange(80) < 40, "country=FR": np.arange(80) >= 40}
+    found = exposure_by_users(slates, two_wishes(80), "country", segments, GROUPS["b"], least_users=30, seed=0)
+    assert found.rates == pytest.approx({"country=DE": 1.0, "country=FR": 0.5})  # 1 / log2(4)
+    assert (found.least, found.greatest) == ("country=FR", "country=DE")
+    assert found.what == "exposure per wish of small creators, by country"
 
 
 def test_one_group_alone_has_no_ratio() -> None:
