@@ -156,7 +156,7 @@ def check(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Add to the evidence of three models that serve together what needs no training: latency, rollback, escalation.
+    """Add to the evidence of three models that serve together what needs no training: files, latency, way back, person.
 
     Example: `streamrec models check latest`
     """

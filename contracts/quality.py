@@ -50,7 +50,8 @@ class CalibrationLimits(BaseModel):
 
 class Escalation(BaseModel):
     """Who is called when a model does harm, and what they do. owner: a team or a role, as in the monitoring schema.
-    contact: how to reach a person. runbook: in the repository, or at an https address."""
+    contact: how to reach a person; without one the readiness check `escalation` is inconclusive. runbook: in the
+    repository, or at an https address."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contracts.checklist import TRAIN
 from contracts.errors import ArtifactError, Refused
 from contracts.evidence import Check, Evidence
 from registry import evidence as evidence_document
@@ -207,7 +208,7 @@ class Registration:
                 name="lineage",
                 verdict="inconclusive",
                 detail="not recorded: " + ", ".join(missing),
-                command="streamrec train --data DIR",
+                command=TRAIN,
             )
         code = f"commit {self.code.commit[:12]}"
         if self.code.dirty:
@@ -217,6 +218,7 @@ class Registration:
             verdict="pass",
             detail=f"{code}, data {lineage.data_digest[:12]}, seeds {dict(lineage.seeds)}, environment "
             f"{sha256_text(self.lock)[:12]}",
+            command=TRAIN,
         )
 
 

@@ -51,13 +51,14 @@ def rollback_check(back: ModelVersion | None, lost: str, listed: int) -> Check:
 
 
 def escalation_check(escalation: Escalation, root: Path | None = None) -> Check:
-    """A named owner, and a runbook that is there."""
+    """A person who can be reached, and a runbook that is there. A role alone, as in the default policy, is nobody."""
     runbook = escalation.runbook
     there = runbook.startswith("https://") or ((root or code_root()) / runbook).is_file()
-    who = f"{escalation.owner}, {escalation.contact or 'a role: no address is given'}"
+    contact = escalation.contact.strip()
+    who = f"{escalation.owner}, {contact or 'a role: name a person under [escalation] contact of the quality policy'}"
     return Check(
         name="escalation",
-        verdict="pass" if there else "inconclusive",
+        verdict="pass" if there and contact else "inconclusive",
         detail=f"{who}; {runbook}" + ("" if there else " is not there"),
         command=CHECK,
     )

@@ -1,9 +1,11 @@
 """Are registered models still what they were when they were registered, and do those that belong together fit?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from contracts.checklist import CHECK
 from contracts.errors import ArtifactError
+from contracts.evidence import Check
 from registry.artifacts import KINDS, MANIFEST, Bundle, Kind, fit_problems, open_bundle, sha256_file, verify
 from registry.bento_store import StoredBento
 from registry.models import Registry
@@ -50,6 +52,18 @@ def verify_bento(bento: StoredBento) -> list[Finding]:
     if set(bundles) == set(KINDS):
         findings.append(Finding(f"fit of {bento.tag}", tuple(fit_problems([bundles[k] for k in KINDS]))))
     return findings
+
+
+def artifacts_check(bundles: Mapping[Kind, Bundle]) -> Check:
+    """Checksums hold, and the three fit one another."""
+    problems = [problem for bundle in bundles.values() for problem in verify(bundle)]
+    problems += fit_problems(list(bundles.values()))
+    return Check(
+        name="artifacts",
+        verdict="fail" if problems else "pass",
+        detail="; ".join(problems) or "checksums hold; feature definitions, catalogue and row signature agree",
+        command=CHECK,
+    )
 
 
 def _version_problems(registry: Registry, version: ModelVersion) -> tuple[list[str], Bundle | None]:

@@ -25,6 +25,7 @@ from registry.reference import FILES, FOLDER
 from training import checks
 from training.ablation.result import AblationConfig
 from training.assess import Evaluation, assess
+from training.baseline_checks import beaten
 from training.baselines.fitted import LadderConfig
 from training.bundles import write_fallback, write_ranking
 from training.data import read, snapshot
@@ -151,6 +152,7 @@ def train(
             progress=progress,
         )
         bundles, difference = write_bundles(folder / "evaluated", kept, plan.cut_us, fit, rankers)
+        as_evaluated = bundles["retrieval"]
         judged = None
         if plan.test_to_us > plan.cut_us:
             judged = assess(
@@ -187,15 +189,17 @@ def train(
                 kept.config,
                 plan.cut_us,
                 plan.test_to_us,
+                as_evaluated,
                 rankers,
                 judged.study.sides if judged and judged.study else None,
+                judged.ranker.auc.value if judged else float("nan"),
                 dcn=config.dcn,
                 trees=config.trees,
                 seed=seed,
             ),
             *study_checks(judged, quality, rankers.calibration),
         ]
-        evidence = checks.all_checks(kept, bundles, judged, plan.cut_us, difference, reference, rigour)
+        evidence = checks.all_checks(kept, bundles, judged, difference, reference, rigour)
         evidence = with_release_checks(evidence, registry, bundles, quality, frame.document)
         _log(run, kept, source, judged, rankers, warnings, folder)
         log_rigour(run, rigour, judged, quality, rankers.calibration)
@@ -239,7 +243,7 @@ def train(
                     name: {metric: value for metric, value in values.items() if isinstance(value, float)}
                     for name, values in baselines.items()
                 },
-                beaten=checks.beaten(judged),
+                beaten=beaten(judged),
                 reference_digest=reference.digest,
                 framing=frame.document,
             ),

@@ -11,6 +11,7 @@ from registry.artifacts import KINDS, Bundle, Kind
 from registry.models import Registry
 from registry.registration import FRAMING_TAG
 from registry.safeguards import safeguard_checks
+from registry.verification import artifacts_check
 from registry.versions import ModelVersion
 from training.latency import latency_checks
 
@@ -22,13 +23,17 @@ def release_checks(
     frames: Mapping[Kind, Mapping[str, Any]],
     versions: Mapping[Kind, ModelVersion] | None = None,
 ) -> dict[Kind, list[Check]]:
-    """`latency`, `rollback` and `escalation` of bundles that serve together. frames: what was declared of each, as in
-    the run's framing.json; the default budget where nothing was. versions: theirs, once registered."""
+    """`artifacts`, `latency`, `rollback` and `escalation` of bundles that serve together.
+
+    frames: what was declared of each, as in the run's framing.json; the default budget where nothing was. versions:
+    theirs, once registered.
+    """
     usual = Framing().budgets_ms
     budgets = {kind: float(frames.get(kind, {}).get("budget_ms", usual[kind])) for kind in KINDS}
+    whole = artifacts_check(bundles)
     measured = latency_checks(bundles, budgets)
     stand_ready = safeguard_checks(registry, bundles["fallback"], quality.escalation, versions)
-    return {kind: [measured[kind], *stand_ready[kind]] for kind in KINDS}
+    return {kind: [whole, measured[kind], *stand_ready[kind]] for kind in KINDS}
 
 
 def with_release_checks(

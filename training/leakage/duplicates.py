@@ -2,6 +2,7 @@
 
 import duckdb
 
+from contracts.checklist import TRAIN
 from contracts.evidence import Check, Verdict
 from training.leakage.across import Across
 
@@ -82,5 +83,5 @@ def no_duplicates(rows: Across) -> Check:
         verdict=verdict,
         detail="; ".join(said),
         figures={"copied_share": share, "twin_share": twin_share},
-        command="streamrec data validate DIR",
+        command=TRAIN,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from contracts.checklist import TRAIN
 from contracts.evidence import Check, Verdict
 from training.evaluation.metrics import auc, auc_se
 from training.leakage.across import Across
@@ -90,5 +91,5 @@ def ids_tell_nothing(rows: Across) -> Check:
         verdict=verdict,
         detail="; ".join(said) + f" (fails above {FAIL_AUC:g}, in doubt above {DOUBT_AUC:g})",
         figures=figures,
-        command="streamrec train",
+        command=TRAIN,
     )

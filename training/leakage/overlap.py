@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from contracts.checklist import TRAIN
 from contracts.evidence import Check, Verdict
 from training.evaluation.protocol import TestSet
 from training.holdout import Window
@@ -59,5 +60,5 @@ def no_overlap(learned: Collection[str], held_out: Collection[str], found: Sides
         verdict=verdict,
         detail="; ".join(problems) or f"{told}; {window}",
         figures={"shared_users": float(len(both)), "met_targets": float(found.met if found else 0)},
-        command="streamrec train",
+        command=TRAIN,
     )

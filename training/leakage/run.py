@@ -1,11 +1,13 @@
-"""All leakage checks of a training but the one on features, which stands in training/checks.py."""
+"""All leakage checks of a training."""
 
 from pathlib import Path
 
 from contracts.dataset import DatasetConfig
 from contracts.evidence import Check
+from registry.artifacts import Bundle
 from training.leakage.across import rows_across
 from training.leakage.duplicates import no_duplicates
+from training.leakage.future import another_future, future_changes_nothing
 from training.leakage.ids import ids_tell_nothing
 from training.leakage.overlap import Sides, no_overlap
 from training.leakage.shuffled import rankers_again, shuffled_labels
@@ -20,21 +22,26 @@ def leakage_checks(
     config: DatasetConfig,
     cut_us: int,
     to_us: int,
+    retrieval: Bundle,
     rankers: Rankers,
     found: Sides | None,
+    ranker_auc: float,
     *,
     dcn: DcnConfig,
     trees: TreesConfig,
     seed: int,
 ) -> list[Check]:
-    """Seconds, whatever the size: each looks at a bounded number of rows. found: None without a test window."""
+    """Seconds, whatever the size: each looks at a bounded number of rows.
+
+    retrieval: fitted on the rows before the cut. found, ranker_auc: None and NaN without a test window.
+    """
     across = rows_across(folder, config, cut_us, to_us)
+    future = another_future(folder, config, cut_us, to_us, retrieval, seed=seed)
     return [
+        future_changes_nothing(future, ranker_auc),
         ids_tell_nothing(across),
         no_duplicates(across),
         no_overlap(rankers.learned_users, rankers.held_out_users, found),
         no_feature_too_good(rankers.studied, rankers.schema, seed=seed),
-        shuffled_labels(
-            rankers.studied, rankers_again(rankers.schema, rankers.ranker.name, dcn, trees, seed), seed=seed
-        ),
+        shuffled_labels(future.rows, rankers_again(rankers.schema, rankers.ranker.name, dcn, trees, seed), seed=seed),
     ]

@@ -1,4 +1,7 @@
-"""A run on shuffled labels must fall to chance: what it still finds, it has from the rows that it is judged on.
+"""A run on shuffled labels must fall to chance: what it still finds, it has from rows that know their labels.
+
+The labels are drawn before anything is made of the log (future.py), so a feature that looked past the cut knows them;
+where labels change places among rows that are made already, no column can, and only the fit itself is put to the test.
 
 Zhang et al., "Understanding deep learning requires rethinking generalization", ICLR 2017, and scikit-learn's
 permutation test (Ojala & Garriga, JMLR 2010) use the same device. R rows.
@@ -10,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.checklist import TRAIN
 from contracts.evidence import Check, Verdict
 from contracts.serving import Ranker
 from features.ranking import RowSchema
@@ -46,19 +50,17 @@ def rankers_again(
 
 
 def shuffled_labels(rows: RankingRows, procedures: Mapping[str, Procedure], *, seed: int) -> Check:
-    """Labels change places among all rows; each procedure learns on some users and is judged on the others."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(rows.n_users)
+    """rows: with labels that were drawn. Each procedure learns on some users and is judged on the others."""
+    order = np.random.default_rng(seed).permutation(rows.n_users)
     cut = round(rows.n_users * HELD_OUT)
-    mixed = RankingRows(rows.rows, random.permutation(rows.labels), rows.indptr, rows.user_ids)
-    learn, judge = mixed.take(np.sort(order[cut:])), mixed.take(np.sort(order[:cut]))
+    learn, judge = rows.take(np.sort(order[cut:])), rows.take(np.sort(order[:cut]))
     positives = int(judge.labels.sum())
     if min(positives, int(learn.labels.sum()), len(judge.labels) - positives) < LEAST_POSITIVES:
         return Check(
             name="leakage_shuffled",
             verdict="inconclusive",
             detail=f"{positives} positive rows to judge a shuffled run on, of {LEAST_POSITIVES}",
-            command="streamrec train",
+            command=TRAIN,
         )
     verdict: Verdict = "pass"
     figures, said = {}, []
@@ -74,7 +76,7 @@ def shuffled_labels(rows: RankingRows, procedures: Mapping[str, Procedure], *, s
     return Check(
         name="leakage_shuffled",
         verdict=verdict,
-        detail=f"AUC after learning shuffled labels, on other users: {', '.join(said)} (chance is {CHANCE:g})",
+        detail=f"AUC after learning labels that were drawn, on other users: {', '.join(said)} (chance is {CHANCE:g})",
         figures=figures,
-        command="streamrec train",
+        command=TRAIN,
     )

@@ -6,6 +6,7 @@ Kaufman et al., "Leakage in data mining", TKDD 2012. R rows, F columns.
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.checklist import TRAIN
 from contracts.evidence import Check, Verdict
 from features.ranking import RowSchema
 from training.evaluation.metrics import auc, auc_se
@@ -63,7 +64,7 @@ def no_feature_too_good(rows: RankingRows, schema: RowSchema, *, seed: int) -> C
             name="leakage_single_feature",
             verdict="inconclusive",
             detail=f"{int(rows.labels.sum())} positive rows of {len(rows.labels)}: too few to tell",
-            command="streamrec train",
+            command=TRAIN,
         )
     order = sorted(found, key=lambda name: -found[name][0])
     guilty = [name for name in order if found[name][0] - Z * found[name][1] > FAIL_AUC]
@@ -75,5 +76,5 @@ def no_feature_too_good(rows: RankingRows, schema: RowSchema, *, seed: int) -> C
         verdict=verdict,
         detail=f"highest AUC of one column alone: {best} (fails above {FAIL_AUC:g}, in doubt above {DOUBT_AUC:g})",
         figures={"best_single_auc": found[order[0]][0]},
-        command="streamrec train",
+        command=TRAIN,
     )

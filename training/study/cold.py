@@ -76,11 +76,13 @@ def cold_users(
     to_us: int,
     *,
     seed: int,
+    most_users: int = MOST_USERS,
 ) -> ColdUsers:
-    """popular: catalogue rows, the most popular first: what everybody would get without any of this."""
+    """popular: catalogue rows, the most popular first: what everybody would get without any of this. most_users: of
+    the newcomers, drawn by the seed."""
     newcomers = _newcomers(folder, config, log, from_us, to_us)
-    if len(newcomers) > MOST_USERS:
-        chosen = np.random.default_rng(seed).choice(len(newcomers), MOST_USERS, replace=False)
+    if len(newcomers) > most_users:
+        chosen = np.random.default_rng(seed).choice(len(newcomers), most_users, replace=False)
         some = [newcomers[at] for at in np.sort(chosen).tolist()]
     else:
         some = newcomers

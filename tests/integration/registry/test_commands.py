@@ -61,8 +61,15 @@ def test_people_get_tables_and_a_tree(registry: Registry, train: Train, call: Ca
 
 
 def test_check_adds_to_a_version_of_an_older_day_what_needs_no_training(
-    registry: Registry, make_bundles: MakeBundles, lineage: Lineage, call: Call
+    registry: Registry,
+    make_bundles: MakeBundles,
+    lineage: Lineage,
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "quality.toml").write_text("[escalation]\ncontact = 'Ada, +49 30 1234'\n")
+    monkeypatch.setenv("STREAMREC_QUALITY", str(tmp_path / "quality.toml"))
     with registry.run("older") as run:
         versions = run.register(make_bundles("older"), [Check(name="parity", verdict="pass", detail="equal")], lineage)
     said = document(call("models", "check", versions["ranking"].uri, "--json"))
@@ -71,11 +78,16 @@ def test_check_adds_to_a_version_of_an_older_day_what_needs_no_training(
         evidence = registry.evidence(version)
         assert evidence is not None
         checks = {check.name: check for check in evidence.checks}
-        assert list(checks) == ["lineage", "parity", "latency", "rollback", "escalation"]
+        assert list(checks) == ["lineage", "parity", "artifacts", "latency", "rollback", "escalation"]
+        assert checks["artifacts"].verdict == "pass"
         assert checks["escalation"].verdict == "pass"
         assert checks["latency"].verdict == "inconclusive"  # these files are none that could be asked
         assert "models:/" in checks["rollback"].detail  # back to the first version, which is champion
     assert "ranker was not measured" in call("models", "check", versions["ranking"].uri).stdout
+    monkeypatch.delenv("STREAMREC_QUALITY")
+    said = document(call("models", "check", versions["ranking"].uri, "--json"))
+    nobody = [check for check in said["checks"][versions["ranking"].uri] if check["name"] == "escalation"]
+    assert nobody[0]["verdict"] == "inconclusive"
 
 
 def test_card_prints_markdown_or_writes_a_page(registry: Registry, train: Train, call: Call, tmp_path: Path) -> None:

@@ -31,15 +31,18 @@ def test_with_neither_champion_nor_popularity_nothing_stands_ready() -> None:
     assert lost.command == "streamrec models check BENTO-OR-MODEL"
 
 
-def test_an_escalation_has_an_owner_whom_alerts_name_too_and_a_runbook_that_is_there(tmp_path: Path) -> None:
-    found = escalation_check(Escalation())
-    assert found.verdict == "pass"
+def test_an_escalation_has_a_person_an_owner_whom_alerts_name_too_and_a_runbook_that_is_there(tmp_path: Path) -> None:
+    role = escalation_check(Escalation())
+    assert role.verdict == "inconclusive"
+    assert "name a person" in role.detail
+    assert escalation_check(Escalation(contact="  ")).verdict == "inconclusive"
     assert (code_root() / Escalation().runbook).is_file()
     assert Escalation().owner in {row.owner for row in schema_of(tmp_path).signals}
     person = escalation_check(Escalation(owner="search", contact="+49 30 1234"))
+    assert person.verdict == "pass"
     assert "search, +49 30 1234" in person.detail
 
 
 @pytest.mark.parametrize(("runbook", "verdict"), [("docs/none.md", "inconclusive"), ("https://wiki/x", "pass")])
 def test_a_runbook_that_is_not_there_is_no_runbook(tmp_path: Path, runbook: str, verdict: str) -> None:
-    assert escalation_check(Escalation(runbook=runbook), tmp_path).verdict == verdict
+    assert escalation_check(Escalation(contact="Ada", runbook=runbook), tmp_path).verdict == verdict
