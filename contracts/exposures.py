@@ -12,7 +12,7 @@ import msgspec
 from contracts.ids import PackedIds
 from contracts.serving import Aim, Degradation, Outcome, Variant
 
-EXPOSURE_SCHEMA = 1
+EXPOSURE_SCHEMA = 2  # 1 had no `states`
 CONTEXT_SCHEMA = 3  # 1 had nothing from `aim` on, 2 nothing `packed`
 
 
@@ -29,7 +29,7 @@ class Versions(msgspec.Struct, frozen=True):
     item_snapshot: str = ""  # which materialised item features
 
 
-class States(msgspec.Struct, frozen=True):
+class States(msgspec.Struct, frozen=True, omit_defaults=True):
     """What may change under a running Bento, as it stood for one answer: with the Bento, the record and these, a replay
     has all that the answer hung on. Nothing in the funnel is drawn at random, so there is no seed.
 
@@ -70,6 +70,7 @@ class Exposure(msgspec.Struct, frozen=True):
     versions: Versions
     experiments: dict[str, str] = {}
     batch_age_s: float | None = None  # of the rung `batch`: how old the list was
+    states: States | None = None  # None: a last resort of the gateway's own, or a Bento that does not say
     schema: int = EXPOSURE_SCHEMA
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from contracts.exposures import Versions
+from contracts.exposures import States, Versions
 from contracts.serving import Degradation, Variant
 
 MAX_BODY_BYTES = 1 << 20
@@ -40,6 +40,7 @@ class FrontFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
     clock_us: int = 0
     panel: list[str] = []
+    states: States | None = None
 
 
 class RecommendationResponse(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -34,6 +34,7 @@ def exposure(given: Given) -> Exposure:
         versions=replace(versions, routing_table=given.routes.name),
         experiments={} if assigned.forced else dict(assigned.experiments),
         batch_age_s=answer.batch_age_s,
+        states=front.states if front else None,
     )
 
 

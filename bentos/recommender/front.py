@@ -19,6 +19,7 @@ from bentos.recommender.models import Models
 from bentos.recommender.types import Query, Slate
 from contracts import front
 from contracts.errors import BadRequest
+from contracts.exposures import States
 from contracts.front import FrontOverrides
 from contracts.http import FrontFacts
 from contracts.rules import RulesDocument
@@ -133,8 +134,8 @@ class Overridden:
         return (self._funnel if rules is None else self._funnel.under(rules)), off
 
 
-def facts(query: Query, slate: Slate, models: Models) -> FrontFacts:
-    """The data set's clock, and which edge cases this request is."""
+def facts(query: Query, slate: Slate, models: Models, states: States) -> FrontFacts:
+    """The data set's clock, the states that the answer hung on, and which edge cases this request is."""
     retrieval = models.retrieval
     panel = []
     if retrieval is not None and retrieval.users.lookup(query.user_id) < 0:
@@ -149,4 +150,4 @@ def facts(query: Query, slate: Slate, models: Models) -> FrontFacts:
             panel.append("new_items")
     if not query.context:
         panel.append("no_context")
-    return FrontFacts(clock_us=query.now_us, panel=panel)
+    return FrontFacts(clock_us=query.now_us, panel=panel, states=states)

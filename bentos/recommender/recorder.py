@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from bentos.recommender import side_effects
+from bentos.recommender.types import Slate
 from bentos.recommender.upkeep import Upkeep
 from bentos.telemetry.contexts import ContextLog
 from bentos.telemetry.states import keep_rules
@@ -51,17 +52,20 @@ class Recorder:
             )
         return self._states
 
-    def record(self, answer: "Answer") -> None:
-        """Hand the record to the log, if the sample has it. Shadows leave none: nobody saw their answer."""
-        query, slate, states = answer.query, answer.slate, answer.states
-        if query.shadow or not self._contexts.keeps(query.request_id):
-            return
+    def states_of(self, slate: Slate, states: States) -> States:
+        """Those of an answer that began with `states`, with what came while it was being made."""
         if slate.ranked is not None and slate.items_from != (states.snapshot, states.snapshot_items):
-            # They came while the answer was being made.
             snapshot, n_items = slate.items_from
             states = msgspec.structs.replace(states, snapshot=snapshot, snapshot_items=n_items)
         if self._upkeep.live.coming != states.flags:
             states = msgspec.structs.replace(states, flags_until=self._upkeep.live.coming)
+        return states
+
+    def record(self, answer: "Answer") -> None:
+        """Hand the record to the log, if the sample has it. Shadows leave none: nobody saw their answer."""
+        query, slate = answer.query, answer.slate
+        if query.shadow or not self._contexts.keeps(query.request_id):
+            return
         if answer.versions.rules not in self._kept_rules:
             self._kept_rules.add(answer.versions.rules)
             keep = partial(self._keep, answer.versions.rules, answer.funnel.rules)
@@ -72,7 +76,7 @@ class Recorder:
                 slate,
                 answer.exclude,
                 versions=answer.versions,
-                states=states,
+                states=self.states_of(slate, answer.states),
                 with_rows=self._contexts.keeps_rows(query.request_id),
                 item_ids=answer.funnel.models.catalogue.item_ids,
                 with_candidates=self._contexts.keeps_candidates(query.request_id),

@@ -317,7 +317,7 @@ class Runtime:
             slate = funnel.lowest(query, None, "the funnel failed")
         if funnel.rules is not self._rules:
             versions = msgspec.structs.replace(versions, rules=funnel.stages.rules_digest)
-        told = facts(query, slate, self.models) if front else None
+        told = facts(query, slate, self.models, self._recorder.states_of(slate, states)) if front else None
         return Answer(query, slate, request.exclude, began, versions, states, funnel, front, told)
 
     def record(self, answer: Answer, traceparent: bytes | None = None) -> None:
@@ -328,7 +328,8 @@ class Runtime:
         self._load.learn(slate)
         self._rungs.answered(slate, answer.query.aim)
         if answer.front is None:
-            self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions))
+            states = self._recorder.states_of(slate, answer.states)
+            self._exposures.append(side_effects.exposure(answer.query, slate, answer.versions, states))
         self._recorder.record(answer)
         if self.tracing is not None:
             self.tracing.record(answer.query, slate, answer.began, traceparent)

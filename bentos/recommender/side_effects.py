@@ -10,7 +10,7 @@ from contracts.ids import ids_at
 from features.resolve import LAST_10, interaction_words
 
 
-def exposure(query: Query, slate: Slate, versions: Versions) -> Exposure:
+def exposure(query: Query, slate: Slate, versions: Versions, states: States | None = None) -> Exposure:
     """Of a Bento that is called without a gateway: it is the champion, with probability 1."""
     return Exposure(
         request_id=query.request_id,
@@ -28,6 +28,7 @@ def exposure(query: Query, slate: Slate, versions: Versions) -> Exposure:
         item_ids=list(slate.item_ids),
         versions=versions,
         batch_age_s=slate.batch_age_s,
+        states=states,
     )
 
 

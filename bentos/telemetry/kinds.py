@@ -15,6 +15,7 @@ from contracts.exposures import CONTEXT_SCHEMA, EXPOSURE_SCHEMA, ContextRecord, 
 
 _STATES = {str: pa.string(), int: pa.int64()}
 _fields = msgspec.structs.fields
+_STATES_ROW = pa.struct([(f.name, _STATES.get(f.type, pa.list_(pa.string()))) for f in _fields(States)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def _exposure_row(record: Exposure) -> dict[str, Any]:
     row = msgspec.structs.asdict(record)
     row["versions"] = msgspec.structs.asdict(record.versions)
     row["experiments"] = list(record.experiments.items())
+    row["states"] = None if record.states is None else msgspec.structs.asdict(record.states)
     return row
 
 
@@ -128,6 +130,7 @@ EXPOSURES = LogKind(
             ("versions", pa.struct([(f, pa.string()) for f in Versions.__struct_fields__])),
             ("experiments", pa.map_(pa.string(), pa.string())),
             ("batch_age_s", pa.float64()),
+            ("states", _STATES_ROW),
             ("schema", pa.int32()),
         ]
     ),
@@ -189,7 +192,7 @@ CONTEXTS = LogKind(
             ("item_ids", pa.list_(pa.string())),
             ("scores", pa.list_(pa.float32())),
             ("versions", pa.struct([(f, pa.string()) for f in Versions.__struct_fields__])),
-            ("states", pa.struct([(f.name, _STATES.get(f.type, pa.list_(pa.string()))) for f in _fields(States)])),
+            ("states", _STATES_ROW),
             ("candidate_scores", pa.map_(pa.string(), pa.list_(pa.float32()))),
             ("ranked_item_ids", pa.list_(pa.string())),
             ("ranked_scores", pa.list_(pa.float32())),

@@ -67,6 +67,7 @@ def test_real_bentos_behind_the_gateway(real):
     assert len(exposures) == 20  # the gateway's alone
     assert {e["clock_us"] for e in exposures} == {1_700_000_000_000_000}
     assert all(e["versions"]["rules"] and e["versions"]["features"] for e in exposures)
+    assert all(e["states"]["topology"] and e["states"]["machine"] for e in exposures)  # as the Bento told them
     assert {a["outcome"] for a in real.attempts()} == {"ok"}
     request_id = exposures[0]["request_id"]  # the context is the Bento's, found from the gateway
     path, headers = f"/v1/requests/{request_id}", {"authorization": f"Bearer {TOKEN}"}

@@ -11,6 +11,7 @@ from benchmarks.reference_world import write_world
 from bentos.recommender import side_effects
 from bentos.recommender.assemble import load_models
 from bentos.recommender.bundles import pinned
+from bentos.recommender.front import Front
 from bentos.recommender.runtime import Runtime
 from bentos.telemetry import segments
 from contracts.errors import BadRequest, Unreachable
@@ -157,6 +158,20 @@ def test_the_age_of_the_published_lists_is_in_answer_exposure_and_gauge(runtime)
     assert side_effects.exposure(given.query, given.slate, given.versions).batch_age_s == 144_000.0
     runtime.observe()
     assert "streamrec_batch_age_seconds 144000.0" in runtime.metrics.render().decode()
+
+
+def test_the_states_of_an_answer_are_in_its_exposure_and_told_to_a_gateway_that_writes_it(runtime, monkeypatch):
+    kept = []
+    monkeypatch.setattr(runtime._exposures, "append", kept.append)
+    request = RecommendationRequest("u1", k=2)
+    alone = asyncio.run(runtime.recommend(request, "r1", time.perf_counter()))
+    runtime.record(alone)
+    assert [exposure.states for exposure in kept] == [alone.states]
+    assert alone.states.topology == "colocated"
+    through = asyncio.run(runtime.recommend(request, "r2", time.perf_counter(), Front("r2")))
+    runtime.record(through)
+    assert len(kept) == 1
+    assert through.facts.states == through.states
 
 
 def test_a_consumer_can_shorten_its_deadline_and_not_lengthen_it(runtime):

@@ -14,7 +14,7 @@ from bentos.telemetry.kinds import CONTEXTS, EXPOSURES, context_of_row
 from bentos.telemetry.roll import roll
 from bentos.telemetry.segments import MAGIC, SegmentWriter, frame, segments
 from contracts.errors import DataError
-from contracts.exposures import ContextRecord, Exposure
+from contracts.exposures import ContextRecord, Exposure, States
 
 DAY_US = 86_400_000_000
 START_US = 20_000 * DAY_US
@@ -221,6 +221,23 @@ def test_the_share_with_the_rankers_rows_lies_within_the_share_that_is_kept(tmp_
     kept, with_rows = ({i for i in ids if choose(i)} for choose in (log.keeps, log.keeps_rows))
     assert with_rows < kept
     assert 0.25 * len(kept) == pytest.approx(len(with_rows), rel=0.15)
+
+
+def test_an_exposure_has_its_states_and_one_of_before_is_still_read(tmp_path: Path, exposure: Make) -> None:
+    states = States(catalogue="c1", flags=3, counts=7, missing=("two_tower",))
+    write(tmp_path, [exposure(1, states=states)])
+    (row,) = read_exposures(tmp_path).to_pylist()
+    assert msgspec.convert(row["states"], States) == states
+    old = msgspec.to_builtins(exposure(2)) | {"schema": 1}
+    del old["states"]
+    segments(tmp_path / "log/exposures")[0].path.write_bytes(MAGIC + frame(msgspec.msgpack.encode(old)))
+    day = tmp_path / "log" / "exposures" / "date=2024-10-04"
+    day.mkdir()
+    pq.write_table(EXPOSURES.table([exposure(3, schema=1)]).drop_columns(["states"]), day / "old.parquet")
+    assert {row["request_id"]: row["states"] for row in read_exposures(tmp_path).to_pylist()} == {
+        "r2": None,
+        "r3": None,
+    }
 
 
 def test_a_context_of_before_versions_were_named_is_still_read(
