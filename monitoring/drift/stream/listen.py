@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, rel_entr
 
 from monitoring.drift.base import LEAST_ROWS, CannotJudge
 from monitoring.drift.online.base import Alarm
@@ -77,7 +77,7 @@ def listen(stream: Stream, *, ert: float, seed: int = 0) -> Heard:
         return said
     found = first_of_the_last(alarms)
     begun, end = found.row - found.rows, found.row  # the rows since it began, or began anew
-    changed = begun + changed_at(_scores(reference, values[begun:end], said.detector))
+    changed = begun + changed_at(reference, values[begun:end], stream.kind)
     return Heard(
         said.name,
         said.detector,
@@ -106,20 +106,20 @@ def _stands(alarm: Alarm) -> int:
     return STANDS * max(alarm.rows, LEAST_STANDS)
 
 
-def changed_at(scores: Floats) -> int:
-    """The row from which on a mean is most likely another than 0, by likelihood: scores [n] have variance 1 before."""
-    sums = np.cumsum(scores[::-1])
-    return len(scores) - 1 - int(np.argmax(sums**2 / np.arange(1, len(scores) + 1)))
-
-
-def _scores(reference: Floats, values: Floats, kind: str) -> Floats:
-    """Values as standard normals, or hits as standardised ones, while they are as in the reference."""
+def changed_at(reference: Floats, values: Floats, kind: Kind) -> int:
+    """The row from which on the values are most likely of another level than the reference, to the end: by the
+    likelihood ratio of each row to be that one, with the level that the rows from it on have."""
+    rows = np.arange(1, len(values) + 1)  # from each row on to the end, the last one first
     if kind == "cusum":
         ordered = np.sort(reference)
         rank = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
-        return np.asarray(ndtri((rank + 0.5) / (len(ordered) + 1)), np.float64)
-    rate = (reference.sum() + 0.5) / (len(reference) + 1)
-    return np.asarray((values - rate) / np.sqrt(rate * (1 - rate)), np.float64)
+        normal = ndtri((rank + 0.5) / (len(ordered) + 1))
+        ratio = np.cumsum(normal[::-1]) ** 2 / rows
+    else:
+        rate = (reference.sum() + 0.5) / (len(reference) + 1)
+        hits = np.cumsum(values[::-1])
+        ratio = rel_entr(hits, rows * rate) + rel_entr(rows - hits, rows * (1 - rate))
+    return len(values) - 1 - int(np.argmax(ratio))
 
 
 def _sample(reference: Floats, kind: Kind) -> Floats:
