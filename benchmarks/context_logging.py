@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contestants
-from benchmarks.drift_report import PAGE
+from benchmarks.drift_report import PAGE, RESULT
 from benchmarks.load.open_loop import open_loop
 from benchmarks.paired import in_turn, ratio, spread
 from benchmarks.reference_home import Size, reference
@@ -50,6 +50,7 @@ SIZES = {
     "tiny": Size(users=60, items=400, categories=8, creators=20, graph_dim=32, ranker=SMALL),
 }
 SECTION = "context-logging"
+RESULTS = RESULT.with_name("context_logging.json")
 
 
 async def in_process(batches: int) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from monitoring.drift.stream.listen import Kind, Stream, listen
 from monitoring.drift.stream.run import DAY_US, HOUR_US, SETTLED_US, stream_run
 from monitoring.frames.reference import Reference, read_reference
 from monitoring.signals import Signal
+from monitoring.watch.check import signals_of
+from monitoring.watch.checks.base import Asked
 from monitoring.watch.schema import read_schema, schema_path
 
 NOW_US = 1_760_000_000_000_000
@@ -178,6 +180,9 @@ def test_no_answer_no_reference_and_other_definitions_are_inconclusive(tmp_path:
 
 
 def test_the_shipped_schema_has_it_watched_as_drift(tmp_path: Path):
-    row = read_schema(schema_path(tmp_path)).row("drift.online.score")
+    schema = read_schema(schema_path(tmp_path))
+    row = schema.row("drift.online.score")
     assert row is not None
     assert (row.check, SUBJECTS["drift"]) == ("online", "quality")
+    (said,) = signals_of("online", Asked(Settings(home=tmp_path), schema, "", NOW_US))
+    assert (said.name, said.verdict, said.cause) == ("drift.online", "inconclusive", "no answer was logged lately")
