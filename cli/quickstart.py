@@ -86,7 +86,8 @@ def register(app: typer.Typer) -> None:
             data = settings.home / "quickstart-data"
             if not (data / "dataset.toml").exists():
                 _streamrec("data", "synth", str(data), "--seed", str(seed))
-        trained = _streamrec("train", "--data", str(data), "--seed", str(seed), "--moments", "4")  # within 3 minutes
+        quick = ("--moments", "4", "--ranker", "ensemble")  # within 3 minutes: nothing is fitted to choose from
+        trained = _streamrec("train", "--data", str(data), "--seed", str(seed), *quick)
         built = _streamrec("build")
         _streamrec("features", "materialize", "--data", str(data), "--bento", built["tag"])
         with processes.ended_by_signals():

@@ -29,9 +29,10 @@ retrieval
                              the registry (`item_ctr_7d`, …) and static popularity columns, as of trained_until
     creator_exposure.npy     float32 [number of creators], share of impressions or interactions
 ranking
-    R.S                      the model manifest.params["ranker"] (dcn, trees or linear) in manifest.params["format"],
-                             one of bentos/recommender/rankers/formats.py, with its suffix S: rows float32 [R, F] →
-                             calibrated probability float32 [R]. Older bundles name neither: dcn.onnx
+    R.S                      the model manifest.params["ranker"] (linear, trees, dcn or ensemble) in
+                             manifest.params["format"], one of bentos/recommender/rankers/formats.py, with its suffix S:
+                             rows float32 [R, F] → calibrated probability float32 [R], by isotonic steps where
+                             manifest.params["calibration"] says so. Older bundles name neither: dcn.onnx
     dcn_fast.onnx            DCN-V2 for CPUs, rows float32 [R, F], user float32 [1 or R, F] → score float32 [R]: folded,
                              in float32 or int8 as manifest.params["fast"] says; other rankers have none
     schema.json              the ordered columns of a row: features/ranking.py

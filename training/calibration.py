@@ -1,7 +1,8 @@
-"""Which calibration maps the ranker's logits to probabilities best: Platt's line, or isotonic steps.
+"""Which calibration maps the ranker's logits to probabilities best: Platt's line, or isotonic steps. The chosen serves.
 
-Isotonic regression is made strictly monotone before it is judged: straight lines between the centres of its steps, and
-a small slope along them. So neither changes the order within a user, and ranking metrics do not see the choice.
+Isotonic regression is made strictly monotone before it is judged: straight lines in log odds between the centres of its
+steps, with a small slope where they are flat, and Platt's slope beyond their ends, where no row tells. So neither
+changes the order within a user, and ranking metrics do not see the choice.
 Zadrozny & Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002. R rows.
 """
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
+from bentos.recommender.rankers.steps import Steps
 from training.evaluation import metrics
 from training.models.dcn_v2 import platt
 
@@ -19,8 +21,9 @@ Method = Literal["platt", "isotonic"]
 
 FOLDS = 5
 LEAST_POSITIVES = 50
-WORTH = 0.01  # of the log loss: less is not worth a second thing to export and to keep in step
-SLOPE = 1e-6  # of probability a unit of logit, where isotonic steps are flat
+WORTH = 0.01  # of the log loss: less is not worth more nodes in the graph that serves
+KNOTS = 32  # of the steps, evenly drawn: 500 rows are held against each in the request
+FLAT = 0.01  # of Platt's slope, where isotonic steps are flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,10 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """gain: log loss that isotonic saves, as a share of Platt's, with its standard error over users; NaN unknown."""
+    """gain: log loss that isotonic saves, as a share of Platt's, with its standard error over users; NaN unknown.
+
+    steps: of all validation rows, where isotonic is chosen.
+    """
 
     chosen: Method
     why: str
@@ -43,6 +49,7 @@ class Choice:
     gain: float = float("nan")
     gain_se: float = float("nan")
     positives: int = 0
+    steps: Steps | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -54,42 +61,40 @@ class Choice:
         return {f"calibration_{key}": float(value) for key, value in found.items() if np.isfinite(value)}
 
     def plain(self) -> dict[str, Any]:
-        return {"chosen": self.chosen, "why": self.why, **self.figures}
+        steps = {} if self.steps is None else {"log_odds": self.steps.x.tolist(), "become": self.steps.y.tolist()}
+        return {"chosen": self.chosen, "why": self.why, **self.figures, **steps}
 
 
-@dataclass(frozen=True, slots=True)
-class Monotone:
-    """A strictly rising table: straight lines between `x` (logits, rising) and `p`, the end slopes kept small."""
-
-    x: NDArray[np.float64]
-    p: NDArray[np.float64]
-
-    def __call__(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        x = logits.astype(np.float64)
-        lines = np.interp(x, self.x, self.p)
-        beyond = SLOPE * (np.minimum(x - self.x[0], 0) + np.maximum(x - self.x[-1], 0))
-        return np.asarray(np.clip(lines + beyond, 1e-9, 1 - 1e-9))
-
-
-def isotonic(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> Monotone:
-    """Steps of isotonic regression, as lines between their centres."""
+def isotonic(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> Steps:
+    """Steps of isotonic regression, as lines between their centres: logits → log odds."""
     x = logits.astype(np.float64)
-    steps = IsotonicRegression(y_min=0, y_max=1).fit_transform(x, labels)
-    values, at = np.unique(steps, return_inverse=True)
-    centres = np.bincount(at, x) / np.bincount(at)
-    rising = np.concatenate([[True], np.diff(centres) > 1e-9])
-    centres, values = centres[rising], values[rising]
+    slope, _ = platt(x, labels)
+    values, at = np.unique(IsotonicRegression(y_min=0, y_max=1).fit_transform(x, labels), return_inverse=True)
+    n = np.bincount(at)
+    centres = (np.bincount(at, x) / n).astype(np.float32)
     # A step at 0 would promise that nothing ever happens there: Laplace's half a success instead.
-    n = np.bincount(at)[rising]
-    values = (values * n + 0.5 * labels.mean()) / (n + 0.5)
-    values = np.maximum.accumulate(values) + SLOPE * (centres - centres[0])
-    return Monotone(centres, values)
+    p = np.clip((values * n + 0.5 * labels.mean()) / (n + 0.5), 1e-9, 1 - 1e-9)
+    kept = np.unique(np.linspace(0, len(n) - 1, min(KNOTS, len(n))).round().astype(np.int64))
+    centres, log_odds = centres[kept], np.maximum.accumulate(np.log(p / (1 - p))[kept])
+    log_odds += FLAT * slope * (centres - centres[0])
+    # Lines between centres lie above or below their steps: a line over all of them makes the mean that of the labels.
+    scale, offset = platt(_through(centres, log_odds, slope)(x.astype(np.float32)), labels)
+    return _through(centres, scale * log_odds + offset, scale * slope)
+
+
+def _through(x: NDArray[np.float32], y: NDArray[np.float64], tail: float) -> Steps:
+    """Through those of the knots that rise as float32 too."""
+    rounded = y.astype(np.float32)
+    rising = np.concatenate([[True], (np.diff(x) > 0) & (np.diff(rounded) > 0)])
+    return Steps(x[rising], rounded[rising], tail)
 
 
 def choose(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], users: NDArray[np.integer[Any]], *, seed: int
 ) -> Choice:
     """Both, fitted and judged on validation rows by turns (5 folds of users), by log loss, which is proper.
+
+    logits: of the ranker as it is served with Platt's line, so that the steps have those for what they read.
 
     Isotonic is chosen where it saves more than `WORTH` of the log loss beyond two standard errors.
     """
@@ -103,7 +108,8 @@ def choose(
         out, rest = fold == number, fold != number
         slope, offset = platt(logits[rest], labels[rest])
         line[out] = 1 / (1 + np.exp(-np.clip(slope * logits[out].astype(np.float64) + offset, -40, 40)))
-        steps[out] = isotonic(logits[rest], labels[rest])(logits[out])
+        log_odds = isotonic(logits[rest], labels[rest])(logits[out].astype(np.float32))
+        steps[out] = 1 / (1 + np.exp(-np.clip(log_odds.astype(np.float64), -40, 40)))
     own = [np.bincount(person, _loss(p, labels)) / np.bincount(person) for p in (line, steps)]
     whole = metrics.log_loss(line, labels)
     saved = (own[0] - own[1]) / whole
@@ -119,6 +125,7 @@ def choose(
         gain,
         error,
         positives,
+        isotonic(logits, labels) if better else None,
     )
 
 

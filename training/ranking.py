@@ -6,7 +6,7 @@ retrieval that has not seen the answer, as it will when it serves.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,6 +38,7 @@ from training.models.dcn_v2 import DcnConfig, RankingRows, fit_dcn
 from training.models.ensemble import of_both
 from training.models.fitted import Fitted, Pick, of_dcn, of_logistic, of_trees, pick
 from training.models.logistic import Logistic, fit_logistic
+from training.models.stepped import stepped
 from training.models.trees import TreesConfig, fit_trees
 from training.progress import Progress, silent
 from training.reference import CANDIDATE_ROWS
@@ -64,7 +65,7 @@ class RankingConfig(BaseModel):
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
     held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping and calibration")
     ranker: Literal["best", "linear", "trees", "dcn", "ensemble"] = Field(
-        "ensemble", description="which one serves; best: the simplest within 1 % of the best at the last moment"
+        "best", description="which one serves; best: the simplest within 1 % of the best at the newest third of moments"
     )
 
     @property
@@ -90,7 +91,7 @@ class Rankers:
     studied: RankingRows  # of some users, whole, to look for leaks in
     learned_users: frozenset[str]
     held_out_users: frozenset[str]
-    calibration: Choice  # what the held-out users would choose, and what it is worth
+    calibration: Choice  # how the one that serves is calibrated, by the held-out users, and what that is worth
 
     @property
     def reads(self) -> dict[str, bool]:
@@ -211,21 +212,23 @@ def fit_rankers(
             parts.append(part)
             kept.append(gathered)
         to_us = moment_us
+    hidden = withheld(framing.ranking.features)
+    fits = _Fits(schema, seed, framing.ranking.costs, trees, dcn, progress)
+    why = None
+    if ranking.ranker == "best" and len(parts) > 1:
+        why = across_time(parts, fits, hidden, ranking.held_out_share, seed)
     if parts:
         data = RankingRows.join(parts)
     else:
         warnings.append("no user has a new item before the cut: the ranker keeps the order of retrieval")
         data = RankingRows(np.zeros((1, len(schema.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
-    several = len(parts) > 1
-    if ranking.ranker != "best":
-        parts.clear()  # a gigabyte each at half a million events
+    parts.clear()  # a gigabyte in all at half a million events
     held_out, train, order = hold_out_people(data, ranking.held_out_share, seed)
     sizes = {
         "ranker_rows": float(len(data.labels)),
         "ranker_users": float(data.n_users),
         "ranker_positives": float(data.labels.sum()),
     }
-    hidden = withheld(framing.ranking.features)
     sample = data.take(np.sort(order[:SAMPLED_USERS])).without(schema, hidden).rows
     studied = data.take(np.sort(order[:STUDIED_USERS])).without(schema, hidden)
     del data
@@ -238,19 +241,19 @@ def fit_rankers(
         costs=framing.fallback.costs,
     )
     train, held_out = (rows.without(schema, hidden) for rows in (train, held_out))
-    fits = _Fits(schema, seed, framing.ranking.costs, trees, dcn, progress)
-    if ranking.ranker != "best":
-        (*_, chosen) = fits(train, held_out, ranking.ranker)
-        why = pick([chosen], held_out, "asked for")
-    elif several:
-        earlier = RankingRows.join(parts[1:]).without(schema, hidden)
-        apart, learned, _ = hold_out_people(earlier, ranking.held_out_share, seed)
-        why = pick(fits(learned, apart), parts[0].without(schema, hidden), "at the last moment, learned at the others")
+    if why is not None:
         (*_, chosen) = fits(train, held_out, why.name)
-    else:
+    elif ranking.ranker == "best":
         every = fits(train, held_out)
-        why = pick(every, held_out, "held out at the only moment: who knows its items by name looks better than he is")
+        met = "held out at the only moment: who knows its items by name looks better than he is"
+        why = pick(every, [held_out], met)
         chosen = next(one for one in every if one.name == why.name)
+    else:
+        (*_, chosen) = fits(train, held_out, ranking.ranker)
+        why = pick([chosen], [held_out], "asked for")
+    calibration = choose(chosen.logits(held_out.rows), held_out.labels, held_out.users, seed=seed)
+    if calibration.steps is not None:
+        chosen = stepped(chosen, calibration.steps)
     importance = permutation_importance(chosen.predict, held_out if held_out.labels.any() else train, schema, seed=seed)
     tables = [gathered.table(chosen.predict) for gathered in kept]
     candidates = tuple(table for table in tables if table is not None)
@@ -267,8 +270,31 @@ def fit_rankers(
         studied,
         frozenset(train.user_ids),
         frozenset(held_out.user_ids),
-        choose(chosen.logits(held_out.rows), held_out.labels, held_out.users, seed=seed),
+        calibration,
     )
+
+
+def newest(moments: int) -> int:
+    """At how many of so many moments, the latest ones, it is judged who serves: a third of them, at least one."""
+    return max(round(moments / 3), 1)
+
+
+def across_time(parts: Sequence[RankingRows], fits: "_Fits", hidden: Sequence[str], share: float, seed: int) -> Pick:
+    """Who orders best the users of the newest moments, of those that learned at the moments before them.
+
+    parts: of each moment, the latest first; two at least. hidden: columns that may not be read. share: of the people,
+    kept for stopping and calibration.
+    """
+    new = newest(len(parts))
+    rows = RankingRows.join(parts[new:])
+    held_out, train, _ = hold_out_people(rows, share, seed)
+    del rows  # they were copied
+    schema = fits.schema
+    fitted = fits(train.without(schema, hidden), held_out.without(schema, hidden))
+    del train, held_out
+    which = "last moment" if new == 1 else f"last {new} moments"
+    judged = [part.without(schema, hidden) for part in parts[:new]]
+    return pick(fitted, judged, f"at the {which}, learned at the {len(parts) - new} before")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from registry.cards.facts import Facts, moment
 
 USE: Mapping[Kind, tuple[str, tuple[str, ...]]] = {
     "retrieval": (
-        "Finds up to 500 candidates for one person in the whole catalogue: four sources, each with a share of them.",
+        "Finds up to 500 candidates for one person in the whole catalogue: five sources, each with a share of them.",
         (
             "Not for showing as they come: what is blocked is left out, but nothing is in the order of the ranker.",
             "Not for comparing people or items by their vectors: those of two versions have nothing in common.",

@@ -21,13 +21,16 @@ from bentos.recommender.onnx_session import open_session
 from bentos.recommender.rankers.dcn import FoldedRanker
 from bentos.recommender.rankers.formats import FORMATS
 from bentos.recommender.rankers.lightgbm_text import write_trees
+from bentos.recommender.rankers.steps import Steps
 from contracts.errors import ArtifactError
 from registry.artifacts import FAST_RANKER
 from tests.unit.leakage.leaky_rows import SCHEMA, honest_rows
 from training.models.dcn_fast import write_fast
 from training.models.dcn_v2 import DcnConfig, DcnV2, export_dcn, predict, standardise, weights_of
-from training.models.ensemble import Ensemble, export_ensemble
+from training.models.ensemble import Ensemble, export_ensemble, of_both
+from training.models.fitted import Fitted, of_dcn, of_logistic
 from training.models.logistic import Logistic, fit_logistic
+from training.models.stepped import stepped
 from training.models.trees import Trees, TreesConfig, export_trees, fit_trees
 
 WIDTH = len(SCHEMA.columns)
@@ -46,6 +49,19 @@ class Made:
 
 def of_format(name: str) -> Callable[[Path], RowScorer]:
     return lambda path: FORMATS[name].open(path, WIDTH, 1)
+
+
+def of_fast(path: Path) -> RowScorer:
+    return FoldedRanker(open_session(path))
+
+
+def on_steps(one: Fitted, folder: Path) -> NDArray[np.float32]:
+    """Written to `folder` with steps in its calibration; what it should say of `ROWS`."""
+    folder.mkdir()
+    middle = np.quantile(one.logits(ROWS), [0.1, 0.5, 0.8, 0.95, 0.99])
+    both = stepped(one, Steps(middle, np.array([-6, -4, -3.9, -1, 0.5]), tail=1.0))
+    assert both.write(folder, ROWS).params["calibration"] == "isotonic"
+    return both.predict(ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +96,23 @@ def files(dcn: DcnV2, trees: Trees, logistic: Logistic, tmp_path_factory: pytest
     both = Ensemble(trees, dcn, DATA)
     export_ensemble(both, folder / "ensemble.onnx", ROWS)
     logistic.save(folder / "linear.npz")
+    rankers = (of_logistic(logistic, SCHEMA), of_dcn(dcn), of_both(trees, dcn, DATA))
+    by_steps = {one.name: on_steps(one, folder / one.name) for one in rankers}
     by_dcn, by_trees = predict(dcn, ROWS), trees.predict(ROWS)
     return {
         "DCN-V2, plain": Made(folder / "dcn.onnx", of_format("onnx"), by_dcn),
-        "DCN-V2, folded": Made(folder / FAST_RANKER, lambda path: FoldedRanker(open_session(path)), by_dcn),
+        "DCN-V2, folded": Made(folder / FAST_RANKER, of_fast, by_dcn),
         "DCN-V2, exported": Made(folder / "dcn.pt2", of_format("torch"), by_dcn),
         "trees, ONNX": Made(folder / "trees.onnx", of_format("onnx"), by_trees),
         "trees, LightGBM": Made(folder / "trees.txt", of_format("lightgbm"), by_trees),
         "trees and DCN-V2": Made(folder / "ensemble.onnx", of_format("onnx"), both.predict(ROWS)),
         "linear": Made(folder / "linear.npz", of_format("numpy"), logistic.predict(ROWS)),
+        "linear on steps": Made(folder / "linear" / "linear.npz", of_format("numpy"), by_steps["linear"]),
+        "DCN-V2 on steps": Made(folder / "dcn" / "dcn.onnx", of_format("onnx"), by_steps["dcn"]),
+        "DCN-V2 on steps, folded": Made(folder / "dcn" / FAST_RANKER, of_fast, by_steps["dcn"]),
+        "trees and DCN-V2 on steps": Made(
+            folder / "ensemble" / "ensemble.onnx", of_format("onnx"), by_steps["ensemble"]
+        ),
     }
 
 
@@ -100,6 +124,10 @@ ADAPTERS = (
     "trees, LightGBM",
     "trees and DCN-V2",
     "linear",
+    "linear on steps",
+    "DCN-V2 on steps",
+    "DCN-V2 on steps, folded",
+    "trees and DCN-V2 on steps",
 )
 
 

@@ -20,7 +20,6 @@ from contracts.framing import Costs
 from features.ranking import CLOCK_COLUMNS, RowSchema
 from training import parallel
 from training.determinism import deterministic
-from training.evaluation import metrics
 from training.export import export_onnx
 from training.models.dcn_weights import DcnWeights, Layer
 from training.progress import Progress, silent
@@ -211,7 +210,8 @@ def fit_dcn(
 ) -> DcnV2:
     """Learn on `train`; stop and calibrate (Platt) on `held_out`, the rows of other users.
 
-    costs: of errors, which with the gains of the rows weigh the loss; stopping and calibration are by labels alone.
+    costs: of errors, which with the gains of the rows weigh the loss. Stopping is by NDCG@10 with those gains, to which
+    errors have no cost; calibration is by labels alone.
 
     Without held-out positives the last epoch stands and the calibration matches the base rate of `train`.
     """
@@ -320,15 +320,24 @@ def predict(model: DcnV2, rows: NDArray[np.float32], *, raw: bool = False, chunk
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-def held_out_ndcg(scores: NDArray[np.float32], data: RankingRows, k: int = 10) -> float:
-    """Mean NDCG@k over the users with a positive candidate, within their candidates; NaN without such users."""
+def user_ndcg(scores: NDArray[np.float32], data: RankingRows, k: int = 10) -> NDArray[np.float64]:
+    """NDCG@k of each user with a positive candidate, within their candidates; a hit gains what the wish is worth."""
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    gains = np.where(data.labels > 0, data.worth, 0).astype(np.float64)
     values = []
     for start, end in zip(data.indptr[:-1], data.indptr[1:], strict=True):
-        label = data.labels[start:end]
-        if label.any():
-            order = np.argsort(-scores[start:end], kind="stable")[:k]
-            values.append(metrics.ndcg(label[order][None, :] > 0, np.array([label.sum()]), k)[0])
-    return float(np.mean(values)) if values else float("nan")
+        gain = gains[start:end]
+        if gain.any():
+            shown = gain[np.argsort(-scores[start:end], kind="stable")[:k]]
+            best = np.sort(gain)[::-1][:k]
+            values.append(float(shown @ discount[: len(shown)]) / float(best @ discount[: len(best)]))
+    return np.array(values)
+
+
+def held_out_ndcg(scores: NDArray[np.float32], data: RankingRows, k: int = 10) -> float:
+    """Mean of `user_ndcg`; NaN without such users."""
+    values = user_ndcg(scores, data, k)
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def platt(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> tuple[float, float]:

@@ -59,7 +59,8 @@ class Facts:
     def command(self, until: str | None) -> str:
         """The command that trained this. until: `--until` in words."""
         words = ["streamrec", "train", "--data", self.data_source, *(["--until", until] if until else [])]
-        moments = self.config.get("ranking", {}).get("moments")
-        return shlex.join(
-            [*words, "--seed", str(self.seed), *(["--moments", str(moments)] if moments is not None else [])]
-        )
+        words += ["--seed", str(self.seed)]
+        ranking = self.config.get("ranking", {})
+        for name in ("moments", "ranker"):
+            words += [f"--{name}", str(ranking[name])] if name in ranking else []
+        return shlex.join(words)

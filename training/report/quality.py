@@ -83,7 +83,7 @@ def calibration(facts: Facts, judged: Evaluation) -> list[Markup]:
         ("ECE", f"{number(ranker.ece, 5)}, {number(100 * share, 0)} % of the base rate"),
         ("log loss", estimate(ranker.log_loss)),
         ("AUC", estimate(ranker.auc)),
-        ("validation rows choose", f"{choice.chosen}: {choice.why}"),
+        ("served by", f"{choice.chosen}, chosen on validation rows: {choice.why}"),
     ]
     curve = ranker.calibration
     bins = html.table(

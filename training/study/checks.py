@@ -102,7 +102,7 @@ def fair(impacts: Sequence[Impact], limits: FairnessLimits) -> Check:
 
 
 def calibrated(ranker: RankerScores, choice: Choice, limits: CalibrationLimits) -> Check:
-    """ECE on the test window against the base rate; and which calibration the validation rows preferred."""
+    """ECE on the test window against the base rate; and which calibration the validation rows chose, which serves."""
     positives = round(ranker.base_rate * ranker.n_rows) if ranker.n_rows else 0
     if positives < limits.least_positives:
         detail = f"{positives} positive candidates in the test window, of {limits.least_positives}"
@@ -112,7 +112,7 @@ def calibrated(ranker: RankerScores, choice: Choice, limits: CalibrationLimits) 
         name="calibration",
         verdict="pass" if share <= limits.ece_of_base_rate else "fail",
         detail=f"ECE {ranker.ece:.5f} on the test window, {share:.0%} of the base rate {ranker.base_rate:.4f}"
-        f" (allowed {limits.ece_of_base_rate:.0%}); {choice.chosen} on validation rows: {choice.why}",
+        f" (allowed {limits.ece_of_base_rate:.0%}); {choice.chosen} serves, by validation rows: {choice.why}",
         figures={"ece": ranker.ece, "ece_of_base_rate": share, **choice.figures},
         command=UNTIL,
     )

@@ -10,6 +10,7 @@ from cli.main import app
         ([], "--data DIR, or --from-run RUN"),
         (["--from-run", "r1", "--data", "shop"], "leave out --data"),
         (["--from-run", "r1", "--seed", "0"], "leave out --seed"),
+        (["--from-run", "r1", "--ranker", "best"], "leave out --ranker"),
         (["--from-run", "r1", "--until", "2024-12-01", "--seed", "1"], "leave out --until, --seed"),
     ],
 )

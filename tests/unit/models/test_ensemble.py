@@ -44,5 +44,5 @@ def test_a_graph_that_says_something_else_is_not_written(
 
 def test_it_can_be_asked_for_by_name_and_reads_what_either_reads(model: Ensemble) -> None:
     one = of_both(model.trees, model.dcn, HELD_OUT)
-    assert pick([one], HELD_OUT, "ensemble").name == one.name == "ensemble"
+    assert pick([one], [HELD_OUT], "ensemble").name == one.name == "ensemble"
     assert (one.reads >= model.trees.reads).all()

@@ -1,13 +1,14 @@
 """Which ranker serves: the simplest within 1 % of the best, unless another was asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from contracts.serving import Ranker
-from tests.unit.leakage.leaky_rows import HONEST, SCHEMA, honest_rows
-from training.models.dcn_v2 import RankingRows
+from tests.unit.leakage.leaky_rows import FREE, HONEST, SCHEMA, honest_rows
+from training.models.dcn_v2 import RankingRows, user_ndcg
 from training.models.fitted import Fitted, Written, of_logistic, pick
 from training.models.logistic import fit_logistic
 
@@ -20,6 +21,13 @@ NOISE = np.random.default_rng(0).standard_normal(len(TRUTH)).astype(np.float32)
 def scorer(name: Ranker, scores: np.ndarray) -> Fitted:
     nothing = np.zeros(len(SCHEMA.columns), bool)
     return Fitted(name, lambda rows: scores, lambda rows: scores, nothing, lambda folder, rows: Written({}, 0.0))
+
+
+def by_column(name: Ranker, column: str) -> Fitted:
+    def score(rows: np.ndarray) -> np.ndarray:
+        return rows[:, SCHEMA.at(column)]
+
+    return replace(scorer(name, NOISE), logits=score, predict=score)
 
 
 def three(linear: np.ndarray, trees: np.ndarray, dcn: np.ndarray) -> list[Fitted]:
@@ -36,22 +44,50 @@ def three(linear: np.ndarray, trees: np.ndarray, dcn: np.ndarray) -> list[Fitted
     ],
 )
 def test_the_simplest_of_those_that_are_as_good_is_chosen(scores: tuple[np.ndarray, ...], chosen: Ranker) -> None:
-    why = pick(three(*scores), HELD_OUT, "of a test")
+    why = pick(three(*scores), [HELD_OUT], "of a test")
     assert why.name == chosen
     assert set(why.ndcg) == set(NAMES)
     assert f"{chosen} {why.ndcg[chosen]:.4f}" in why.why
     assert why.figures[f"choice_ndcg@10_{chosen}"] == why.ndcg[chosen]
+    assert why.behind[chosen].value == 0
+
+
+def test_users_of_several_moments_count_alike_and_what_is_lacked_is_paired_over_them() -> None:
+    few = HELD_OUT.take(np.arange(5))
+    linear, dcn = by_column("linear", FREE), by_column("dcn", HONEST)
+    why = pick([linear, dcn], [few, HELD_OUT], "of two moments")
+    own = [np.concatenate([user_ndcg(one.logits(d.rows), d) for d in (few, HELD_OUT)]) for one in (linear, dcn)]
+    lacks = own[1] - own[0]
+    assert why.name == "dcn"
+    assert why.ndcg["dcn"] == pytest.approx(own[1].mean())
+    assert why.behind["linear"].value == pytest.approx(lacks.mean())
+    assert why.behind["linear"].se == pytest.approx(lacks.std(ddof=1) / np.sqrt(len(lacks)))
+    assert why.figures["choice_behind_linear_se"] == why.behind["linear"].se
+    assert f"of {len(lacks)} users" in why.why
+
+
+def test_who_puts_the_dear_wish_first_is_better_by_what_it_is_worth() -> None:
+    """Two wishes, worth 3 and 1: in the other order the first two places give (1 + 3/log2 3) of (3 + 1/log2 3)."""
+    rows = np.zeros((3, len(SCHEMA.columns)), np.float32)
+    wishes = RankingRows(rows, np.array([1, 1, 0], np.int8), np.array([0, 3]), ("u",), np.array([3, 1, 1], np.float32))
+    dear_first, cheap_first = np.array([3, 2, 1], np.float32), np.array([2, 3, 1], np.float32)
+    assert user_ndcg(dear_first, wishes).tolist() == [1.0]
+    assert user_ndcg(cheap_first, wishes) == pytest.approx([(1 + 3 / np.log2(3)) / (3 + 1 / np.log2(3))])
+    assert pick(three(cheap_first, dear_first, cheap_first), [wishes], "of a test").name == "trees"
+    alike = RankingRows(rows, wishes.labels, wishes.indptr)
+    assert pick(three(cheap_first, dear_first, cheap_first), [alike], "of a test").name == "linear"
 
 
 def test_the_one_that_was_asked_for_is_taken_whatever_the_figures() -> None:
-    why = pick([scorer("dcn", NOISE)], HELD_OUT, "asked for")
+    why = pick([scorer("dcn", NOISE)], [HELD_OUT], "asked for")
     assert why.name == "dcn"
     assert "asked for: dcn" in why.why
+    assert not why.behind
 
 
 def test_without_a_wish_the_simplest_is_taken() -> None:
     nobody = RankingRows(HELD_OUT.rows, np.zeros_like(HELD_OUT.labels), HELD_OUT.indptr)
-    why = pick(three(NOISE, TRUTH, TRUTH), nobody, "of a test")
+    why = pick(three(NOISE, TRUTH, TRUTH), [nobody], "of a test")
     assert why.name == "linear"
     assert why.figures == {}
 

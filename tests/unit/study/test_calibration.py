@@ -1,10 +1,11 @@
 """Platt or isotonic, by validation rows; neither may change an order."""
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from contracts.quality import CalibrationLimits
-from training.calibration import Choice, choose, isotonic
+from training.calibration import KNOTS, Choice, choose, isotonic
 from training.evaluation.report import score_ranker
 from training.models.dcn_v2 import platt
 from training.study.checks import calibrated
@@ -34,14 +35,30 @@ def test_where_the_truth_has_a_step_isotonic_is_chosen() -> None:
     assert choice.isotonic is not None
     assert choice.platt is not None
     assert choice.isotonic.ece < choice.platt.ece / 2
+    assert choice.steps is not None
+    logits, labels, _ = drawn("step")
+    served = 1 / (1 + np.exp(-choice.steps(logits.astype(np.float32))))
+    assert served.mean() == pytest.approx(labels.mean(), rel=1e-3)
+    for side in (logits > -1, logits <= -1):
+        assert served[side].mean() == pytest.approx(labels[side].mean(), rel=0.05)
+    assert len(choice.plain()["log_odds"]) == len(choice.plain()["become"]) > 1
+
+
+@pytest.mark.parametrize("labels", ["none", "all"])
+def test_steps_of_one_class_are_finite(labels: str) -> None:
+    x = np.linspace(-3, 3, 100)
+    steps = isotonic(x, np.full(100, labels == "all", np.int8))
+    assert np.isfinite(steps(x.astype(np.float32))).all()
 
 
 def test_neither_changes_the_order_of_any_row() -> None:
     logits, labels, _ = drawn("step", 4_000)
     table = isotonic(logits, labels)
-    wide = np.sort(np.concatenate([logits, [-30.0, 30.0]]))
-    assert (np.diff(table(wide)) > 0).all()
-    assert 0 < table(wide).min() <= table(wide).max() < 1
+    wide = np.sort(np.concatenate([logits, [-30.0, 30.0]]).astype(np.float32))
+    assert (np.diff(table(wide)) >= 0).all()
+    apart = np.arange(-30, 30, 1e-3, dtype=np.float32)  # nearer ones may be one float32
+    assert (np.diff(table(apart)) > 0).all()
+    assert len(table.x) <= KNOTS
     slope, _ = platt(logits, labels)
     assert slope > 0
 
