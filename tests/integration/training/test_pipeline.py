@@ -9,13 +9,16 @@ import pytest
 from contracts.checklist import CHECK, TRAIN, UNTIL, wanted
 from contracts.errors import DataError, NotFound
 from contracts.quality import QualityPolicy
+from contracts.serving import RANKERS
 from contracts.settings import Settings
 from registry.artifacts import KINDS, fit_problems, open_bundle, verify
 from registry.models import Registry
 from training.baselines.fitted import BASELINES
 from training.holdout import time_of_share
+from training.models.trees import TreesConfig
 from training.pipeline import TrainConfig, TrainResult, take_snapshot, train
 from training.release_checks import release_checks
+from training.ranking import RankingConfig
 from training.repeat import repeat, snapshot_of, told_to
 
 
@@ -23,7 +26,7 @@ from training.repeat import repeat, snapshot_of, told_to
 def trained(
     data: Path, quick: TrainConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainResult, Settings, Path, Path]:
-    """(result, settings, the folder it trained on, the bundles)."""
+    """(result, settings, the folder it trained on, the bundles). No ranker is named: who serves is chosen."""
     root = tmp_path_factory.mktemp("trained")
     source = root / "data"
     shutil.copytree(data, source)
@@ -33,7 +36,12 @@ def trained(
         until_us=time_of_share(source, 0.1),
         seed=1,
         settings=settings,
-        config=quick,
+        config=quick.model_copy(
+            update={
+                "ranking": RankingConfig(moments=2, window_share=0.1),
+                "trees": TreesConfig(rounds=8, leaves=4, min_rows_in_leaf=20),
+            }
+        ),
         keep=root / "bundles",
     )
     return result, settings, source, root / "bundles"
@@ -52,7 +60,21 @@ def test_the_table_has_the_funnel_and_the_baselines_with_errors(trained: tuple) 
     json.dumps(result.metrics, allow_nan=False)
 
 
-def test_the_ladder_ends_with_the_network_and_gives_each_rung_a_cost(trained: tuple) -> None:
+def test_the_ranker_that_serves_is_the_one_that_was_chosen_across_time(trained: tuple) -> None:
+    result, settings, _, bundles = trained
+    chosen = result.ranker.partition(",")[0]
+    assert "the simplest within 1% of the best" in result.ranker
+    assert "at the last moment, learned at the 1 before" in result.ranker
+    facts = Registry.open(settings).run_facts(result.run_id)
+    found = {name: facts.metrics[f"choice_ndcg@10_{name}"] for name in RANKERS}
+    assert chosen == next(name for name in RANKERS if found[name] >= 0.99 * max(found.values()))
+    assert facts.tags["ranker"] == chosen
+    manifest = open_bundle(bundles / "ranking", "ranking").manifest
+    assert manifest.params["ranker"] == chosen
+    assert manifest.params["choice_ndcg@10_dcn"] == found["dcn"]
+
+
+def test_the_ladder_ends_with_the_ranker_and_gives_each_rung_a_cost(trained: tuple) -> None:
     result, settings, _, _ = trained
     steps = result.evaluation.ladder
     assert [rung.name for rung in steps.rungs] == [*BASELINES, "funnel (no rules)"]
