@@ -17,8 +17,8 @@ from training.baselines.fitted import BASELINES
 from training.holdout import time_of_share
 from training.models.trees import TreesConfig
 from training.pipeline import TrainConfig, TrainResult, take_snapshot, train
-from training.release_checks import release_checks
 from training.ranking import RankingConfig
+from training.release_checks import release_checks
 from training.repeat import repeat, snapshot_of, told_to
 
 
