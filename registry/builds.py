@@ -248,8 +248,8 @@ def _copy_code(root: Path, context: Path) -> None:
 
 
 def _replace_entry_point(bento: Path, script: Path) -> None:
-    """The Dockerfile names this file, and BentoML 1.4 has no option for another: a `dockerfile_template` makes it a Bento
-    of the old format, whose Dockerfile knows neither `envs` nor packages for a base image.
+    """The Dockerfile names this file, and BentoML 1.4 has no option for another: a `dockerfile_template` makes it a
+    Bento of the old format, whose Dockerfile knows neither `envs` nor packages for a base image.
     """
     folder = bento / "env" / "docker"
     (folder / "entrypoint.sh").rename(folder / "bentoml-entrypoint.sh")
