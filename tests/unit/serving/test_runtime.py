@@ -1,13 +1,16 @@
 """What the runtime says of itself, in this process and without servers."""
 
 import asyncio
+import contextlib
 import errno
 import os
+import threading
 import time
 
 import pytest
 
 from benchmarks.reference_world import write_world
+from bentos.catalogue.store import CatalogueStore
 from bentos.recommender import side_effects
 from bentos.recommender.assemble import load_models
 from bentos.recommender.bundles import pinned
@@ -16,6 +19,7 @@ from bentos.recommender.runtime import Runtime
 from bentos.telemetry import segments
 from contracts.errors import BadRequest, Unreachable
 from contracts.http import RecommendationRequest
+from contracts.live_items import ItemChange, ItemFacts
 from contracts.settings import Settings
 from features.online.base import PrecomputedList, Stamped
 
@@ -180,3 +184,32 @@ def test_a_consumer_can_shorten_its_deadline_and_not_lengthen_it(runtime):
     for within_ms, left_ms in ((None, 10_000), (60_000.0, 10_000), (500.0, 500)):
         given = asyncio.run(runtime.recommend(request, "r1", began, None, "full", within_ms))
         assert given.query.deadline == pytest.approx(began + left_ms / 1e3)
+
+
+def test_a_flag_holds_while_new_models_are_being_made_and_in_those(runtime, tmp_path):
+    """However long they take: it waits for nothing that goes over the catalogue."""
+    upkeep = runtime._upkeep
+    making, go_on, made = threading.Event(), threading.Event(), upkeep._followed
+    flagged = lambda: [bool(runtime.models.catalogue.is_flagged[runtime.models.index.lookup(i)]) for i in ("i7", "n")]  # noqa: E731
+
+    def slowly():
+        making.set()
+        assert go_on.wait(60)
+        return made()
+
+    async def run(store):
+        store.apply([ItemChange("n", "put", 1, ItemFacts("category 3"))])
+        await upkeep.look_at_catalogue()
+        upkeep._followed = slowly
+        following = asyncio.create_task(upkeep.follow_catalogue())
+        await asyncio.to_thread(making.wait)
+        store.apply([ItemChange(item, "flag", 1, flagged=True) for item in ("i7", "n")])
+        await upkeep.look_at_catalogue()
+        assert flagged()[0]
+        assert not following.done()
+        go_on.set()
+        await following
+        assert flagged() == [True, True]
+
+    with contextlib.closing(CatalogueStore(tmp_path)) as store:
+        asyncio.run(run(store))
