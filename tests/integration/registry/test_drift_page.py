@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-import pytest
+import numpy as np
+import pyarrow as pa
 
-from benchmarks.watch_log import Drift, World, write_log, write_reference
-from contracts.errors import StreamRecError
 from contracts.settings import Settings
 from monitoring.alerts.grouping import Notice
 from monitoring.alerts.outbox import message
-from monitoring.drift.service.run import LOGGED, drift_run
-from monitoring.frames.reference import read_reference
-from monitoring.reports.page import FOLDER, log_page
+from monitoring.drift.engines.scipy import Scipy
+from monitoring.drift.service.judgement import judgement
+from monitoring.drift.service.report import DriftReport
+from monitoring.drift.service.run import with_page
+from monitoring.reports.page import FOLDER
 from monitoring.watch.schema import read_schema, schema_path
 from registry.mlflow_client import connect
 from registry.models import Registry
@@ -20,34 +21,38 @@ from tests.integration.registry.conftest import Train
 HOUR_US = 3_600_000_000
 
 
-def test_the_page_of_a_drift_is_logged_and_linked(
-    registry: Registry, settings: Settings, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_uri)
-    run_id = train(registry, "paged")["ranking"].run_id
-    world = World.draw(0, items=100, users=600)
-    reference = read_reference(
-        write_reference(tmp_path / "reference", world, rows=4_000), run_id, "streamrec-ranking/1"
-    )
-    write_log(tmp_path, world, requests=200, since_us=0, until_us=HOUR_US, drift=Drift(price=5.0))
-    home, pages = Settings(home=tmp_path), tmp_path / "reports"
-    window = {"now_us": HOUR_US, "engine": "scipy", "reference": lambda _: reference, "pages": pages}
-    (report,) = drift_run(home, 0, HOUR_US, **window)
-    assert report.mlflow == f"runs:/{run_id}/{FOLDER}/drift.html"
-    severity = next(s for s in report.signals() if s.name == "drift.severity")
-    assert severity.details["file"] == report.page
+def report(run_id: str, hour: int) -> DriftReport:
+    """A drift without samples, of which Evidently draws nothing: tests/unit/drift_service/test_page.py has one."""
+    random = np.random.default_rng(0)
+    before, now = (pa.table({"price": random.normal(mean, 1, 500)}) for mean in (0, 2))
+    judged = judgement(before, now, ["price"], engine=Scipy())
+    window = (hour * HOUR_US, (hour + 1) * HOUR_US, (hour + 1) * HOUR_US)
+    return DriftReport("streamrec-ranking/1", (), *window, 500, 500, judged, run_id=run_id)
+
+
+def linked(found: DriftReport, home: Path) -> str:
+    severity = next(s for s in found.signals() if s.name == "drift.severity")
+    assert severity.details["file"] == found.page
     notice = Notice("raised", "a", severity.model, "quality", HOUR_US, None, "", (severity,))
-    assert message(notice, read_schema(schema_path(tmp_path))).link == report.mlflow
-    client = connect(home)
+    return message(notice, read_schema(schema_path(home))).link
+
+
+def test_the_page_of_a_drift_is_logged_and_linked(
+    registry: Registry, settings: Settings, train: Train, tmp_path: Path
+) -> None:
+    run_id = train(registry, "paged")["ranking"].run_id
+    client = connect(settings)
 
     def kept() -> str:
         assert [file.path for file in client.list_artifacts(run_id, FOLDER)] == [f"{FOLDER}/drift.html"]
         return Path(client.download_artifacts(run_id, f"{FOLDER}/drift.html", str(tmp_path))).read_text()
 
-    assert kept() == Path(report.page).read_text()
-    newer = tmp_path / "newer.html"
-    newer.write_text("<p>the next window</p>")
-    assert log_page(home, run_id, newer, LOGGED) == report.mlflow  # the newest is in the place of the one before
-    assert kept() == newer.read_text()
-    with pytest.raises(StreamRecError, match=r"logging drift\.html under run ffff"):
-        log_page(home, "f" * 32, newer, LOGGED)
+    first = with_page(settings, report(run_id, 0), tmp_path / "reports")
+    assert first.problems == ()
+    assert linked(first, tmp_path) == first.mlflow == f"runs:/{run_id}/{FOLDER}/drift.html"
+    assert kept() == Path(first.page).read_text()
+    second = with_page(settings, report(run_id, 1), tmp_path / "reports")  # the newest is in the place of the first
+    assert kept() == Path(second.page).read_text() != Path(first.page).read_text()
+    away = with_page(settings, report("f" * 32, 2), tmp_path / "reports")  # no such run: told, and the file is linked
+    assert "logging drift.html under run ffff" in away.problems[0]
+    assert linked(away, tmp_path) == away.page
