@@ -15,6 +15,7 @@ from training.data import read
 FEW_POSITIVES = 1_000
 MISSING = 0.5  # of the rows
 METADATA = ("category", "creator_id", "title", "price")
+SAYS_NOTHING = ("", "unknown")  # the second is what the contract puts in the place of a category that is missing
 
 
 def what_is_weaker(folder: Path, config: DatasetConfig, until_us: int) -> tuple[str, ...]:
@@ -70,8 +71,9 @@ def _metadata(folder: Path) -> list[str]:
 def _says_something(table: pa.Table, name: str) -> bool:
     if name not in table.column_names:
         return False
-    column = table[name].cast(pa.string())
-    return bool(pc.any(pc.not_equal(pc.fill_null(column, ""), "")).as_py())
+    column = pc.fill_null(table[name].cast(pa.string()), "")
+    nothing = pc.is_in(column, value_set=pa.array(SAYS_NOTHING, pa.string()))
+    return not pc.all(nothing).as_py()
 
 
 def _features(folder: Path, config: DatasetConfig, until_us: int) -> list[str]:

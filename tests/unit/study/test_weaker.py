@@ -74,6 +74,13 @@ def test_no_metadata_of_items(world: Path) -> None:
     assert "`price` of items is not there" in text
 
 
+def test_a_category_that_the_contract_filled_in_says_nothing(world: Path) -> None:
+    table = rows(world, "items")
+    unknown = table.set_column(table.column_names.index("category"), "category", pa.array(["unknown"] * table.num_rows))
+    keep(world, "items", unknown)
+    assert "items have no category: what rests on it says nothing" in said(world)
+
+
 def test_a_feature_that_is_constant_or_missing_in_half_the_rows(world: Path) -> None:
     table = rows(world, "users")
     n = table.num_rows
