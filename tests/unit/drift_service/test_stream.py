@@ -8,9 +8,15 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.watch_log import Drift, World, write_log, write_reference
+from bentos.telemetry.event_store import EventStore
+from bentos.telemetry.exposures import read_exposures
+from contracts.dataset import Positive
 from contracts.errors import NotFound
+from contracts.events import Event
 from contracts.settings import Settings
+from features.labels import LabelRule
 from monitoring.alerts.grouping import SUBJECTS
+from monitoring.drift.service import labelled
 from monitoring.drift.stream.listen import Kind, Stream, listen
 from monitoring.drift.stream.run import DAY_US, HOUR_US, SETTLED_US, stream_run
 from monitoring.frames.reference import Reference, read_reference
@@ -155,6 +161,30 @@ def test_clicks_are_held_against_the_rankers_own_first_answers(tmp_path: Path, r
     said = look(log(tmp_path), reference, labels=clicks(0.2, 0.05))
     assert {name: s.verdict for name, s in said.items()} == {"drift.online": "breach", "drift.online.clicks": "breach"}
     assert said["drift.online.clicks"].details["now"] < 0.1 < said["drift.online.clicks"].details["before"]
+
+
+def test_clicks_of_the_homes_own_log_count_once_their_labels_are_known(
+    tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch
+):
+    rule = LabelRule((Positive(event="click", attribution_h=24),))  # known 25 h after the answer
+    monkeypatch.setattr(labelled, "rule_of_bento", lambda *_: rule)
+    for seed, hours_ago in ((1, 120), (2, 48), (3, 24)):  # its first answers, what is looked at, what is not known yet
+        since_us = NOW_US - hours_ago * HOUR_US
+        write_log(tmp_path, WORLD, requests=500, since_us=since_us, until_us=since_us + 20 * HOUR_US, seed=seed)
+    shown = read_exposures(tmp_path, None, NOW_US - 60 * HOUR_US).to_pylist()
+    acts = [  # of the first answers every third was acted on, of the later ones none
+        Event(
+            f"e{n}", row["user_id"], row["item_ids"][4], "click", at := row["timestamp_us"] + 1, at, row["request_id"]
+        )
+        for n, row in enumerate(shown[::3])
+    ]
+    store = EventStore(tmp_path)
+    store.append([acts])
+    store.close()
+    clicks_ = look(tmp_path, reference, labels=None)["drift.online.clicks"]
+    assert clicks_.verdict == "breach"
+    assert clicks_.details["before"] == pytest.approx(1 / 3, abs=0.05)
+    assert (clicks_.details["now"], clicks_.details["rows"]) == (0.0, pytest.approx(460, abs=40))
 
 
 def test_a_ranker_that_is_new_has_no_clicks_to_compare_with_and_the_rest_is_judged(
