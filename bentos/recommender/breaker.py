@@ -4,7 +4,8 @@
                                      ▲                         │
                                      └───── a bad probe ───────┘   (each time it stays open for longer)
 
-Late answers count as failures. A result of a request that was let through in an earlier state counts for nothing.
+Late answers count as failures, unless the caller gave less time than is fair. A result of a request that was let
+through in an earlier state counts for nothing.
 """
 
 import time
