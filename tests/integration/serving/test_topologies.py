@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
 import json
 import math
 import os
@@ -20,6 +21,8 @@ from _bentoml_impl.client import RemoteProxy
 
 from bentos.recommender.service import Ranking
 from bentos.recommender.wire import RemoteScorer, pack_rows
+from contracts.serving import DEGRADATIONS
+from contracts.settings import Settings
 from registry.artifacts import open_bundle
 from tests.serving_processes import alive, answers, free_port, running, wait_until
 
@@ -144,50 +147,74 @@ def full_again(seen, since) -> bool:
     return len(rungs) > 100 and rungs[-20:] == ["full"] * 20
 
 
-def process_of(served, name) -> int:
-    """The pid of a runner, which is another after each start."""
+def process_of(served, name) -> int | None:
+    """The pid of a runner, which is another after each start; None while there is none."""
     children = psutil.Process(served.process.pid).children(recursive=True)
-    return next(child.pid for child in children if "--service" in (words := child.cmdline()) and name in words)
+    for child in children:
+        with contextlib.suppress(psutil.Error):  # one that has ended meanwhile
+            if "--service" in (words := child.cmdline()) and name in words:
+                return child.pid
+    return None
+
+
+@contextlib.contextmanager
+def load(served, clients=4):
+    """(status, rung, when) of each answer, as they come. Each client asks again as soon as it is answered."""
+    seen, stop = [], threading.Event()
+
+    def ask(client_number):
+        with served.http as client:
+            n = 0
+            while not stop.is_set():
+                n += 1
+                body = {"user_id": f"u{(17 * client_number + n) % 250}", "k": 10}
+                response = client.post("/v1/recommendations", json=body)
+                seen.append((response.status_code, response.json().get("degradation"), time.monotonic()))
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        asking = [pool.submit(ask, n) for n in range(clients)]
+        try:
+            wait_until(lambda: len(seen) > 100, 60, why="load")
+            yield seen
+        finally:
+            stop.set()
+        for client in asking:
+            client.result(30)
 
 
 def test_a_ranking_process_killed_under_load_loses_no_request(distributed):
     """Each answer is a 200, and none is below `simple_ranking`; then it is `full` again."""
     assert distributed.recommend(user_id="u1")["ranked_by"] == "dcn"
     assert distributed.ready()["components"]["ranking"]["state"] == "healthy"
-    seen, stop = [], threading.Event()
-
-    def load(client_number):
-        with distributed.http as client:
-            n = 0
-            while not stop.is_set():
-                n += 1
-                body = {"user_id": f"u{(17 * client_number + n) % 250}", "k": 10}
-                response = client.post("/v1/recommendations", json=body)
-                if response.status_code == 429:  # the machine of the tests is busy: sent again, as a client does
-                    stop.wait(0.2)
-                    continue
-                seen.append((response.status_code, response.json().get("degradation"), time.monotonic()))
-
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        clients = [pool.submit(load, n) for n in range(4)]
-        try:
-            wait_until(lambda: len(seen) > 100, 60, why="load")
-            killed = time.monotonic()
-            for _ in range(5):  # until one has cut a call off
-                os.kill(process_of(distributed, "Ranking"), signal.SIGKILL)
-                began = time.monotonic()
-                # Calls under way may be ranked by the new process, on their second try; the others need not wait.
-                wait_until(partial(full_again, seen, began), 90, "the ranker's return")
-                if distributed.counted(AGAIN):
-                    break
-        finally:
-            stop.set()
-        for client in clients:
-            client.result(30)
+    with load(distributed) as seen:
+        killed = time.monotonic()
+        for _ in range(5):  # until one has cut a call off
+            os.kill(process_of(distributed, "Ranking"), signal.SIGKILL)
+            began = time.monotonic()
+            # Calls under way may be ranked by the new process, on their second try; the others need not wait.
+            wait_until(partial(full_again, seen, began), 90, "the ranker's return")
+            if distributed.counted(AGAIN):
+                break
     after = collections.Counter((status, degradation) for status, degradation, at in seen if at > killed)
     assert set(after) <= {(200, "full"), (200, "simple_ranking")}, after
-    assert {status for status, _, _ in seen} == {200}
+    assert {status for status, _, _ in seen} == {200}  # and nobody was sent away with a 429
     assert distributed.counted(AGAIN) >= 1
+
+
+def test_within_the_deadline_of_150_ms_a_killed_ranking_process_costs_rungs_and_no_request(world, tmp_path):
+    usual = Settings()
+    times = ("deadline_ms", "patience_ms", "features_budget_ms", "retrieval_budget_ms", "ranking_budget_ms")
+    defaults = {f"STREAMREC_{name.upper()}": str(getattr(usual, name)) for name in times}
+    with running([*SERVE, "--topology", "distributed"], tmp_path / "home", world, **defaults) as served:
+        with load(served) as seen:
+            killed = time.monotonic()
+            dead = process_of(served, "Ranking")
+            os.kill(dead, signal.SIGKILL)
+            wait_until(lambda: process_of(served, "Ranking") not in (None, dead), why="another Ranking process")
+            wait_until(lambda: sum(at > killed for _, _, at in seen) > 300, 60, "answers without it")
+        counted = collections.Counter((status, degradation) for status, degradation, _ in seen)
+    assert {status for status, _ in counted} == {200}, counted
+    assert {rung for _, rung in counted} <= set(DEGRADATIONS), counted
 
 
 @pytest.mark.slow
