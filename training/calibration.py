@@ -92,7 +92,7 @@ def _through(x: NDArray[np.float32], y: NDArray[np.float64], tail: float) -> Ste
 def choose(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], users: NDArray[np.integer[Any]], *, seed: int
 ) -> Choice:
-    """Both, fitted and judged on validation rows by turns (5 folds of users), by log loss, which is proper.
+    """Both, fitted and judged on validation rows by turns (5 folds of people), by log loss, which is proper.
 
     logits: of the ranker as it is served with Platt's line, so that the steps have those for what they read.
 

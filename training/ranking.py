@@ -251,7 +251,7 @@ def fit_rankers(
     else:
         (*_, chosen) = fits(train, held_out, ranking.ranker)
         why = pick([chosen], [held_out], "asked for")
-    calibration = choose(chosen.logits(held_out.rows), held_out.labels, held_out.users, seed=seed)
+    calibration = choose(chosen.logits(held_out.rows), held_out.labels, held_out.people, seed=seed)
     if calibration.steps is not None:
         chosen = stepped(chosen, calibration.steps)
     importance = permutation_importance(chosen.predict, held_out if held_out.labels.any() else train, schema, seed=seed)

@@ -72,6 +72,13 @@ class RankingRows:
         """int64 [R]: the position of each row's user."""
         return np.repeat(np.arange(self.n_users), np.diff(self.indptr))
 
+    @property
+    def people(self) -> NDArray[np.int64]:
+        """int64 [R]: the person of each row, the same one at several moments; as `users` where nobody has a name."""
+        if not self.user_ids:
+            return self.users
+        return np.repeat(np.unique(np.array(self.user_ids), return_inverse=True)[1], np.diff(self.indptr))
+
     def take(self, users: NDArray[np.int64]) -> "RankingRows":
         counts = np.diff(self.indptr)[users]
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

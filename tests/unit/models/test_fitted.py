@@ -103,3 +103,10 @@ def test_the_linear_ranker_is_written_as_it_scores(tmp_path: Path) -> None:
     assert not linear.reads[SCHEMA.at("country")]
     p = model.predict(HELD_OUT.rows)
     assert np.allclose(1 / (1 + np.exp(-linear.logits(HELD_OUT.rows))), p, atol=1e-5)
+
+
+def test_a_person_of_two_moments_is_one_person_and_two_users() -> None:
+    two = RankingRows(np.zeros((5, 1), np.float32), np.zeros(5, np.int8), np.array([0, 2, 3, 5]), ("b", "a", "b"))
+    assert two.users.tolist() == [0, 0, 1, 2, 2]
+    assert two.people.tolist() == [1, 1, 0, 1, 1]
+    assert replace(two, user_ids=()).people.tolist() == [0, 0, 1, 2, 2]
