@@ -24,7 +24,8 @@ class ArrowStrings(Sequence[str]):
             column = column.cast(pa.large_string())
         width = np.int32 if pa.types.is_string(column.type) else np.int64
         _, offsets, data = column.buffers()
-        self._offsets = np.frombuffer(offsets, width)[column.offset : column.offset + len(column) + 1]
+        whole: NDArray[np.int32 | np.int64] = np.frombuffer(offsets, width)
+        self._offsets = whole[column.offset : column.offset + len(column) + 1]
         self._data = memoryview(data) if data is not None else memoryview(b"")
 
     def __len__(self) -> int:
