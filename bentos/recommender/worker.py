@@ -7,7 +7,6 @@ accepted is lost, connections are bounded (connections.py), and it ends with its
 import argparse
 import asyncio
 import contextlib
-import faulthandler
 import gc
 import json
 import logging
@@ -32,7 +31,6 @@ from contracts.settings import load_settings
 
 GRACEFUL_S = 10
 CLOSE_S = 5  # for what comes after the last request, before a worker is killed
-HUNG_S = 60  # a loop that has not turned for so long: the process says where it hangs, and ends
 ACCEPT_S = 1.0
 # Of one listening socket libuv accepts a single connection each time round the loop. Under load a round takes
 # milliseconds, and new connections would wait at the door for seconds, where no admission sees them.
@@ -83,9 +81,6 @@ class Server(uvicorn.Server):
             self._metrics = ConnectionMetrics(runtime.metrics.registry)
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:
-            # Where nothing of Python runs any more, no signal but SIGKILL is heard, not even that the parent has died.
-            faulthandler.dump_traceback_later(HUNG_S, exit=True)
         if self._metrics is not None and counter % 10 == 0:  # once a second
             self._metrics.tell(self._table)
         return await super().on_tick(counter)
