@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from contracts.dataset import INTERACTIONS, ITEMS, USERS
 from contracts.errors import DataError
+from features import duck
 from features.ranking import Column, RowSchema
 from training.data.movielens import USER_COLUMNS, import_movielens
 from training.determinism import deterministic
@@ -92,10 +92,9 @@ def read_ratings(source: Path) -> Ratings:
     Raises:
         NotFound, DataError: as the import does.
     """
-    with tempfile.TemporaryDirectory(prefix="streamrec-ctr-") as temporary, duckdb.connect() as db:
+    with tempfile.TemporaryDirectory(prefix="streamrec-ctr-") as temporary, duck.connect() as db:
         folder = Path(temporary) / "data"
         import_movielens(source, folder)
-        db.execute("SET TimeZone = 'UTC'")
         there = (folder / USERS).exists()
         own = "".join(f", coalesce(u.{name}, '') AS {name}" for name in USER_COLUMNS) if there else ""
         people = f"LEFT JOIN read_parquet('{folder / USERS}') u USING (user_id)" if there else ""

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features import duck
 from monitoring.drift.engines.choose import choose
 from monitoring.drift.service.judgement import judgement
 from monitoring.drift.service.thinned import one_per_user
@@ -34,7 +34,7 @@ PAIRS = (
 
 def purchases(path: Path) -> pa.Table:
     """Cleaned as the importer does: known customers, positive prices, goods."""
-    db = duckdb.connect()
+    db = duck.connect()
     lines = db.sql(
         f"""SELECT CAST(CAST(CustomerID AS BIGINT) AS VARCHAR) AS user_id, upper(StockCode) AS item_id,
             CAST(InvoiceDate AS TIMESTAMP) AS timestamp, UnitPrice AS price, CAST(Quantity AS DOUBLE) AS quantity,

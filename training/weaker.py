@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.dataset import INTERACTIONS, DatasetConfig
 from contracts.errors import DataError
+from features import duck
 from features.labels import LabelRule
 from training.data import read
 
@@ -31,8 +31,7 @@ def _log(folder: Path, config: DatasetConfig, until_us: int) -> list[str]:
     path = folder / INTERACTIONS
     value = "value" if "value" in read.schema(path).names else "NULL"
     weight = LabelRule.of(config).sql(value)
-    with duckdb.connect() as db:
-        db.execute("SET TimeZone = 'UTC'")
+    with duck.connect() as db:
         found = db.execute(
             f"SELECT count(*), sum(CAST({weight} > 0 AS INTEGER)), count(DISTINCT user_id), count(DISTINCT item_id)"  # noqa: S608
             ' FROM read_parquet(?) WHERE epoch_us("timestamp") < ?',

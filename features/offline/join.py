@@ -1,7 +1,8 @@
 """The point-in-time join: each row gets the value that was known at its moment, and none from its future."""
 
-import duckdb
 import pyarrow as pa
+
+from features import duck
 
 
 def as_of_join(rows: pa.Table, history: pa.Table, *, exact: bool = False) -> pa.Table:
@@ -16,7 +17,7 @@ def as_of_join(rows: pa.Table, history: pa.Table, *, exact: bool = False) -> pa.
     Returns:
         The rows in their order with `value` and `value_timestamp_us`, both null where nothing was known.
     """
-    with duckdb.connect(config={"threads": 2, "autoinstall_known_extensions": False}) as db:
+    with duck.connect(threads=2) as db:
         db.register("asked", rows.append_column("__row", pa.array(range(len(rows)), pa.int64())))
         db.register("history", history)
         return (

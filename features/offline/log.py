@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from contracts.dataset import INTERACTIONS, ITEMS, DatasetConfig
 from contracts.errors import DataError, NotFound
+from features import duck
 from features.labels import LabelRule
 from features.streaming import click_event, impression_events
 
@@ -90,14 +91,7 @@ def open_log(
         if not (folder / name).exists():
             raise DataError(f"{folder} has no {name}", next_command=f"streamrec data validate {folder}")
     with tempfile.TemporaryDirectory(prefix="streamrec-duckdb-") as spill:
-        db = duckdb.connect(
-            config={
-                "threads": threads,
-                "memory_limit": memory,
-                "temp_directory": spill,
-                "autoinstall_known_extensions": False,
-            }
-        )
+        db = duck.connect(threads=threads, memory_limit=memory, temp_directory=spill)
         try:
             _views(db, config, folder)
             source = _keep(db, user_ids, item_ids)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from contracts.routing import Unit
 from contracts.serving import DEGRADATIONS
+from features import duck
 from monitoring.evidence.index import Ints, UInts
 
 Bools = NDArray[np.bool_]
@@ -156,7 +156,7 @@ class Columns:
         self._events = list(events)
         self._since_us = since_us
         self.values: dict[str, dict[str, int]] = {key: {} for key in keys}
-        self._db = duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
+        self._db = duck.connect(threads=1, enable_external_access=False)
 
     def answers(self, table: pa.Table) -> Answers:
         """The arms' own, and the champion's; slices are not known from an exposure."""

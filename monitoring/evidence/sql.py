@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import duckdb
 import pyarrow as pa
 
+from features import duck
 from monitoring.evidence.cells import Sums
 
 TIMEOUT_S = 20.0
@@ -39,10 +40,9 @@ def sql_sums(
         "threads": 1,
         "memory_limit": MEMORY,
         "enable_external_access": False,
-        "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    db = duckdb.connect(":memory:", config=settings)
+    db = duck.connect(**settings)
     late = threading.Timer(timeout_s, db.interrupt)
     try:
         for name, table in tables.items():

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.dataset import INTERACTIONS, DatasetConfig
 from contracts.errors import DataError
+from features import duck
 from features.labels import LabelRule
 from monitoring.signals import Signal, Verdict
 from registry.artifacts import open_bundle
@@ -128,9 +128,8 @@ def compare_rows(online: pa.Table, data: Path, rule: LabelRule) -> RowsCompared:
     """
     path = data / INTERACTIONS
     config = DatasetConfig.read(data)
-    db = duckdb.connect()
+    db = duck.connect()
     try:
-        db.execute("SET TimeZone = 'UTC'")
         db.register("given", online.select(["request_id", "item_id", "label"]))
         db.execute("CREATE TEMP TABLE online AS FROM given WHERE label IS NOT NULL")
         log = db.read_parquet(str(path))

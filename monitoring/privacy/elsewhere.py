@@ -8,6 +8,7 @@ import duckdb
 
 from contracts.dataset import INTERACTIONS, USERS
 from contracts.ids import IdIndex
+from features import duck
 from registry.bento_store import bentos
 from registry.lineage import SNAPSHOTS
 from registry.reference import FOLDER, ROWS
@@ -20,7 +21,7 @@ _DOWNLOADED = "cache/runs/*"
 def kept_elsewhere(home: Path, user_id: str) -> list[str]:
     """Models, and what they were trained from: checksums make them what they are, so they are made anew instead."""
     said = []
-    with closing(duckdb.connect()) as db:
+    with closing(duck.connect()) as db:
         said += [
             f"data snapshot {folder}: remove it once models of a later export have replaced its own"
             for folder in sorted((home / SNAPSHOTS).glob("*/"))

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from contracts.errors import DataError
+from features import duck
 
 MEMORY_LIMIT = "1GB"
 BATCH_ROWS = 1 << 17
@@ -24,10 +25,8 @@ def connect(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
         DataError: whatever DuckDB could not do, with `what` in front.
     """
     spill = tempfile.mkdtemp(prefix="streamrec-duckdb-")
-    connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2, "temp_directory": spill})
+    connection = duck.connect(memory_limit=MEMORY_LIMIT, threads=2, temp_directory=spill)
     try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
         yield connection
     except duckdb.Error as error:
         raise DataError(f"{what}: {str(error).splitlines()[0]}") from error

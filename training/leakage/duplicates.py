@@ -1,9 +1,8 @@
 """The same thing on both sides of the cut: rows written twice with a shift in time, and items under two ids."""
 
-import duckdb
-
 from contracts.checklist import TRAIN
 from contracts.evidence import Check, Verdict
+from features import duck
 from training.leakage.across import Across
 
 MOST_COPIES = 0.01  # of the window's rows, with one and the same shift
@@ -17,7 +16,7 @@ def shifted_copies(rows: Across) -> tuple[int, int]:
 
     An export that wrote a day twice, or in two time zones, gives many at one distance; people do not.
     """
-    with duckdb.connect() as db:
+    with duck.connect() as db:
         db.register("before", rows.before)
         db.register("after", rows.after)
         found = db.execute(
@@ -38,7 +37,7 @@ def met_twins(rows: Across) -> tuple[int, int]:
         return 0, 0
     items = rows.items.select(["item_id", *columns])
     key = ", ".join(f"coalesce(CAST({name} AS VARCHAR), '')" for name in columns)
-    with duckdb.connect() as db:
+    with duck.connect() as db:
         db.register("items", items)
         db.register("before", rows.before.filter(rows.before["positive"]).select(["user_id", "item_id"]))
         db.register("after", rows.after.filter(rows.after["positive"]).select(["user_id", "item_id"]))

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.catalogue import Catalogue
 from contracts.dataset import INTERACTIONS, DatasetConfig
+from features import duck
 from training.data import read
 from training.evaluation import slices
 from training.holdout import met_counts, user_words
@@ -63,8 +63,7 @@ def spent(folder: Path, config: DatasetConfig, log: Log, catalogue: Catalogue) -
     names = set(read.schema(path).names)
     pieces = "greatest(coalesce(l.value, 1), 1)" if "value" in names else "1"
     items = pa.table({"item_id": list(catalogue.item_ids), "price": np.nan_to_num(catalogue.price)})
-    with duckdb.connect() as db:
-        db.execute("SET TimeZone = 'UTC'")
+    with duck.connect() as db:
         db.register("items", items)
         found = db.execute(
             f"SELECT l.user_id, sum(i.price * {pieces}) AS spend FROM read_parquet(?) l JOIN items i USING (item_id)"  # noqa: S608
