@@ -27,8 +27,13 @@ would keep itself up. Only answers of the calm state tell whether it is still th
 after twice that each time that it was. A look at an overload that is real makes a dozen requests or two wait as long as
 the deadline allows, which is why looks are rare.
 
+However late the loop is, `full` keeps a share of the core: a flood of cheap answers, which clients in a closed loop
+make of themselves, would else leave a thread idle that could rank for some of them.
+
 Lists are answered on the event loop, so they are full when the loop is: when it comes late to whatever is due, tick
-after tick, and there is the load for it. Only then is one refused; one long pause of the machine is no reason.
+after tick, and there is the load for it. Only then are some refused, the more the longer it lasts, and never all: to
+refuse costs the loop too, and clients that come again at once could keep it late with nothing else. One long pause of
+the machine is no reason.
 """
 
 from dataclasses import dataclass
@@ -42,21 +47,26 @@ Start = Literal["full", "simple_ranking", "lists"]
 FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
 RATE_S = 0.3  # time over which the rate of requests is averaged
 LATENESS = 0.1  # weight of the newest tick of the loop
+LOOPS = 3  # times that a full answer waits for the loop: when it comes, between its two jobs, and when it is made
+REFUSE_MORE, REFUSE_LESS = 0.8, 0.02  # of what is let in, each tick: to the worst within a dozen, back within fifty
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
     """deadline_s: when a computed slate must be there. full_wait, simple_wait: in service times of a full request. end:
-    offered work, in threads. thin_below: while overloaded, no deep ranking for a user of whose features a smaller share
-    is there. Refusing ends at half the lag at which it began."""
+    offered work, in threads. kept: the share of the core that `full` has under overload whatever the loop is late by.
+    thin_below: while overloaded, no deep ranking for a user of whose features a smaller share is there. Refusing grows
+    above refuse_lag_s and shrinks below half of it; `never_refused` of the requests are let in at the worst."""
 
     patience_s: float = 0.1
     deadline_s: float = 0.145
     full_wait: float = 0.5
     simple_wait: float = 1.0
     end: float = 0.7
+    kept: float = 0.2
     thin_below: float = 0.5
-    refuse_lag_s: float = 0.05
+    refuse_lag_s: float = 0.1
+    never_refused: float = 0.1
     look_s: float = 8.0
     look_max_s: float = 64.0
 
@@ -66,6 +76,8 @@ class Admission:
 
     __slots__ = (
         "_cost_s",
+        "_credit",
+        "_full_at",
         "_let_in",
         "_look_at",
         "_looked",
@@ -76,9 +88,9 @@ class Admission:
         "_simple_given",
         "_then",
         "_work_s",
+        "answered",
         "lag_s",
         "overloaded",
-        "refusing",
     )
 
     def __init__(self, policy: AdmissionPolicy | None = None) -> None:
@@ -93,9 +105,11 @@ class Admission:
         self._looked = float("-inf")
         self._rest_s = self._policy.look_s
         self._simple_given = False  # since the last `full`
+        self._full_at = float("-inf")  # when the last one was let in
+        self._credit = 0.0  # of a request to be let in while some are refused
+        self.answered = 1.0  # share of the requests that is not refused
         self.lag_s = 0.0
         self.overloaded = False
-        self.refusing = False
 
     def start(self, now: float, *, left_s: float, queued_s: float, stretch: float = 1.0) -> Start | None:
         """The rung to start at, None to refuse. It counts as work from `let_in` to `done`.
@@ -112,16 +126,24 @@ class Admission:
         patience_s = max(0.0, min(policy.patience_s, policy.deadline_s / stretch - full_s))
         self._tell_state(now, work_s, patience_s)
         # A loop that is late without load was held up by something else: to refuse would not help it.
-        if self.refusing and self.load > 1.0:
-            return None
+        if self.answered < 1.0 and self.load > 1.0:
+            self._credit += self.answered
+            if self._credit < 1.0:
+                return None
+            self._credit -= 1.0
         wait_s, full_wait_s, simple_wait_s = work_s, patience_s, patience_s
+        its_turn = False
         if self.overloaded:
-            wait_s += self.lag_s / stretch
+            late_s = self.lag_s / stretch
+            in_time = LOOPS * late_s + full_s <= left_s
+            its_turn = in_time and work_s <= 0.0 and now - self._full_at >= full_s / policy.kept
+            wait_s += late_s
             full_wait_s = min(policy.full_wait * full_s, patience_s)
             simple_wait_s = min(policy.simple_wait * full_s, patience_s)
         start: Start = "lists"
-        if wait_s <= full_wait_s and wait_s + full_s <= left_s:
+        if its_turn or (wait_s <= full_wait_s and wait_s + full_s <= left_s):
             start = "full"
+            self._full_at = now
             self._simple_given = False
         elif wait_s <= simple_wait_s and wait_s + cost["simple_ranking"] <= left_s:
             if not (self.overloaded and self._simple_given):
@@ -157,7 +179,10 @@ class Admission:
         """How late the event loop was for something that was due, asked some hundred times a second."""
         self.lag_s += LATENESS * (late_s - self.lag_s)
         limit = self._policy.refuse_lag_s
-        self.refusing = self.lag_s > (limit / 2 if self.refusing else limit)
+        if self.lag_s > limit:
+            self.answered = max(self.answered * REFUSE_MORE, self._policy.never_refused)
+        elif self.lag_s < limit / 2:
+            self.answered = min(self.answered + REFUSE_LESS, 1.0)
 
     def thin(self, quality: float) -> bool:
         """True: the deep ranker is not worth its time for a user of whose features so small a share is there.

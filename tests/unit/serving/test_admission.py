@@ -238,18 +238,50 @@ def test_one_pause_of_the_machine_refuses_nobody_and_a_loop_that_stays_late_does
     admission.tick(0.4)
     assert start(admission, 0.0) is not None
     for _ in range(10):
-        admission.tick(0.15)
+        admission.tick(0.3)
     assert start(admission, 0.0) is None
     assert start(admission, 60.0) is not None  # still late, but hardly anybody asks: it is not the load
 
 
 def test_a_lag_that_swings_about_the_limit_does_not_flap():
     limit = AdmissionPolicy().refuse_lag_s
-    admission, refused = overloaded(), []
+    admission, answered = overloaded(), []
     for i in range(400):
         admission.tick(limit * (1.4 if i % 2 else 0.5) if i > 200 else 2 * limit)
-        refused.append(start(admission, 0.0) is None)
-    assert sum(a != b for a, b in itertools.pairwise(refused)) == 1
+        answered.append(admission.answered)
+    assert set(answered[200:]) == {AdmissionPolicy().never_refused}
+
+
+def test_a_loop_that_stays_late_refuses_more_and_more_and_never_all():
+    """Clients that come again at once could keep it late with refusals alone, and nobody would be answered."""
+    admission, now, shares = overloaded(), 0.0, []
+    for _ in range(30):
+        admission.tick(0.2)
+        taken = []
+        for _ in range(100):
+            now += 2e-4
+            taken.append(start(admission, now, queued_s=1.0))
+        shares.append(sum(aim is not None for aim in taken) / 100)
+    assert shares[0] == 1.0
+    assert all(a >= b - 0.011 for a, b in itertools.pairwise(shares))
+    assert shares[-1] == pytest.approx(AdmissionPolicy().never_refused, abs=0.011)
+
+
+def test_a_flood_of_cheap_answers_leaves_full_ones_their_share():
+    """The loop is late by what would leave none, and the thread is idle."""
+    admission, policy = overloaded(), AdmissionPolicy()
+    cost = admission.cost_s("full")
+    for _ in range(100):
+        admission.tick(0.03)
+    taken, free_at = [], 0.0
+    for now in np.arange(0.0, 2.0, 1e-3):
+        admission.tick(0.03)
+        taken.append(start(admission, now, left_s=0.145, queued_s=max(free_at - now, 0.0)))
+        if taken[-1] == "full":
+            free_at = now + cost
+            admission.done("full")
+    assert taken.count("full") * cost / 2.0 == pytest.approx(policy.kept, rel=0.1)
+    assert set(taken) == {"full", "lists"}
 
 
 def test_a_user_without_features_loses_the_deep_ranker_only_under_overload():
