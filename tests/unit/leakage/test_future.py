@@ -14,9 +14,9 @@ from contracts.dataset import DatasetConfig
 from features.offline.items import item_features_as_of
 from features.online.base import UserState
 from features.ranking import row_schema
-from features.registry import REGISTRY
 from registry.artifacts import Bundle
 from training.data import read, synth
+from training.fitting import Fitter
 from training.holdout import time_of_share
 from training.leakage import future
 from training.leakage.future import Future, another_future, future_changes_nothing
@@ -25,7 +25,7 @@ from training.models.dcn_v2 import DcnConfig
 from training.models.lightgcn import LightGCNConfig
 from training.models.trees import TreesConfig
 from training.models.two_tower import TwoTowerConfig
-from training.retrieval import RetrievalConfig, fit_retrieval
+from training.retrieval import RetrievalConfig
 
 NAN = float("nan")
 FEW = RetrievalConfig(
@@ -36,17 +36,8 @@ World = tuple[Path, int, Bundle]
 
 
 def fitted(folder: Path, cut_us: int, out: Path) -> Bundle:
-    return fit_retrieval(
-        folder,
-        DatasetConfig.read(folder),
-        cut_us,
-        0,
-        out,
-        retrieval=FEW,
-        item_features=item_features_as_of(folder, cut_us),
-        feature_hash=REGISTRY.hash,
-        signature=row_schema().signature,
-    )
+    with Fitter(folder, DatasetConfig.read(folder), 0, FEW) as fit:
+        return fit(cut_us, out)
 
 
 @pytest.fixture(scope="module")
