@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.moments import moment_us
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import UsageError
+from contracts.serving import RankerChoice
 from contracts.settings import load_settings
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def train(
         ),
     ] = None,
     ranker: Annotated[
-        Literal["best", "linear", "trees", "dcn", "ensemble"] | None,
+        RankerChoice | None,
         typer.Option(
             help="Which ranker serves; best: the simplest that is within 1 % of the best at the newest third of the "
             "moments, of those that learned at the others. One by name is quicker.",

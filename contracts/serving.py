@@ -14,6 +14,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
 )
 # What a ranking bundle may hold, from simple to complex. An answer that one of them ordered is of the rung `full`.
 Ranker = Literal["linear", "trees", "dcn", "ensemble"]
+RankerChoice = Literal["best", Ranker]  # best: a training decides
 RANKERS: tuple[Ranker, ...] = ("linear", "trees", "dcn", "ensemble")
 # What ordered the candidates. `logistic`, the light ranker of the fallback bundle, and `retrieval` are both the rung
 # `simple_ranking`.

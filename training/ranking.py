@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,7 @@ from bentos.recommender.funnel import Funnel
 from contracts.dataset import DatasetConfig
 from contracts.errors import DataError
 from contracts.framing import Costs, Framing
-from contracts.serving import Ranker
+from contracts.serving import Ranker, RankerChoice
 from features.inputs import withheld
 from features.offline.states import user_states_as_of
 from features.ranking import RowSchema, row_schema
@@ -64,7 +63,7 @@ class RankingConfig(BaseModel):
     horizon_d: float | None = Field(None, gt=0)
     max_users: int = Field(3000, ge=1, description="users to learn from at each moment")
     held_out_share: float = Field(0.15, gt=0, lt=1, description="users kept for stopping and calibration")
-    ranker: Literal["best", "linear", "trees", "dcn", "ensemble"] = Field(
+    ranker: RankerChoice = Field(
         "best", description="which one serves; best: the simplest within 1 % of the best at the newest third of moments"
     )
 
