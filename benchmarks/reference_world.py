@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.reference_names import NOW_US, item_id, user_id
 from benchmarks.reference_ranker import SMALL, RankerShape, reference_dcn, sample_rows
 from bentos.recommender.ann import EXACT_UP_TO
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Flags
 from contracts.ids import IdIndex
 from contracts.serving import EMBEDDING_DIM, HISTORY_LENGTH
 from features.ranking import row_schema
@@ -94,7 +94,7 @@ def _catalogue(rng: np.random.Generator, n: int, categories: int, creators: int)
         price=rng.lognormal(2, 1, n).astype(np.float32),
         published_us=NOW_US - age_us,
         is_promoted=rng.random(n) < 0.05,
-        is_flagged=rng.random(n) < 0.02,
+        flags=Flags(rng.random(n) < 0.02),
     )
 
 

@@ -9,6 +9,15 @@ from numpy.typing import NDArray
 from contracts.ids import IdIndex
 
 
+@dataclass(slots=True)
+class Flags:
+    """Which items may not be shown, bool [N]. It changes by another array in its place, never within one: a stage sees
+    all of a change, or none of it.
+    """
+
+    now: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """item_ids: N strings (an Arrow column behind a sequence, or a list). category: int32 [N] into `categories`.
@@ -24,7 +33,12 @@ class Catalogue:
     price: NDArray[np.float32]
     published_us: NDArray[np.int64]
     is_promoted: NDArray[np.bool_]
-    is_flagged: NDArray[np.bool_]
+    flags: Flags
+
+    @property
+    def is_flagged(self) -> NDArray[np.bool_]:
+        """bool [N], as of now."""
+        return self.flags.now
 
     def __len__(self) -> int:
         return len(self.item_ids)

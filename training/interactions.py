@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Flags
 from contracts.dataset import INTERACTIONS, ITEMS, USERS, DatasetConfig
 from contracts.errors import DataError
 from contracts.ids import IdIndex
@@ -126,7 +126,7 @@ def read_items(folder: Path, until_us: int) -> Items:
             return pa.array([None] * n, pa.string())
         return table[name].cast(pa.string()).combine_chunks()
 
-    def flags(name: str) -> NDArray[np.bool_]:
+    def yes(name: str) -> NDArray[np.bool_]:
         if name not in table.column_names:
             return np.zeros(n, dtype=bool)
         return np.asarray(table[name].cast(pa.bool_()).fill_null(False).to_numpy(), dtype=bool)
@@ -147,8 +147,8 @@ def read_items(folder: Path, until_us: int) -> Items:
         creators=creators,
         price=price,
         published_us=published[kept].astype(np.int64),
-        is_promoted=flags("is_promoted"),
-        is_flagged=flags("is_flagged"),
+        is_promoted=yes("is_promoted"),
+        flags=Flags(yes("is_flagged")),
     )
     return Items(catalogue, strings("title").fill_null("").to_pylist(), kept)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.recommender.models import Models, RetrievalModels
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Flags
 from contracts.ids import GrownIndex, PackedIds, ids_at, packed_at
 from contracts.live_items import ItemState
 from features.standing import entry_standing
@@ -76,16 +76,17 @@ def additions(catalogue: Catalogue, states: Iterable[ItemState]) -> list[ItemSta
 
 
 def set_flags(catalogue: Catalogue, own: NDArray[np.bool_], states: Iterable[ItemState]) -> None:
-    """Set `catalogue.is_flagged` in place where these states say something of it.
+    """Change the catalogue's flags, at once, where these states say something of them.
 
     own: bool [N], the flags that the Bento was built with.
     """
-    states = list(states)
+    states, flags = list(states), catalogue.is_flagged.copy()
     rows = catalogue.index.lookup_many([state.item_id for state in states])
     for state, row in zip(states, rows.tolist(), strict=True):
         if row >= 0:
             built = bool(own[row]) if row < len(own) else False
-            catalogue.is_flagged[row] = state.removed or (built if state.flagged is None else state.flagged)
+            flags[row] = state.removed or (built if state.flagged is None else state.flagged)
+    catalogue.flags.now = flags
 
 
 def overlaid(base: Models, states: Mapping[str, ItemState], now_us: int) -> Models:
@@ -102,8 +103,8 @@ def overlaid(base: Models, states: Mapping[str, ItemState], now_us: int) -> Mode
 
 
 def with_own_flags(models: Models) -> Models:
-    """The same with a flags array of its own, which may be written to."""
-    return replace(models, catalogue=replace(models.catalogue, is_flagged=models.catalogue.is_flagged.copy()))
+    """The same with flags of its own, which may change."""
+    return replace(models, catalogue=replace(models.catalogue, flags=Flags(models.catalogue.is_flagged)))
 
 
 def _catalogue(base: Models, states: Sequence[ItemState]) -> Catalogue:
@@ -141,7 +142,7 @@ def _catalogue(base: Models, states: Sequence[ItemState]) -> Catalogue:
         price=price,
         published_us=published_us,
         is_promoted=is_promoted,
-        is_flagged=np.concatenate([own.is_flagged, np.zeros(m, np.bool_)]),
+        flags=Flags(np.concatenate([own.is_flagged, np.zeros(m, np.bool_)])),
     )
     set_flags(catalogue, own.is_flagged, states)
     return catalogue

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Flags
 from contracts.errors import ArtifactError
 from contracts.ids import IdIndex, PackedIds
 from registry.artifacts import Bundle
@@ -94,7 +94,7 @@ def open_catalogue(bundle: Bundle) -> Catalogue:
             price=_column(table, "price", np.float32),
             published_us=_column(table, "published_at", np.int64),
             is_promoted=_column(table, "is_promoted", np.bool_),
-            is_flagged=_column(table, "is_flagged", np.bool_),
+            flags=Flags(_column(table, "is_flagged", np.bool_)),
         )
     except (KeyError, OSError, ValueError, pa.ArrowException) as error:
         raise ArtifactError(f"{path} is not a catalogue: {error}") from error
@@ -129,7 +129,7 @@ def catalogue_of_ids(item_ids: Sequence[str]) -> Catalogue:
         price=np.full(n, np.nan, np.float32),
         published_us=np.zeros(n, np.int64),
         is_promoted=np.zeros(n, np.bool_),
-        is_flagged=np.zeros(n, np.bool_),
+        flags=Flags(np.zeros(n, np.bool_)),
     )
 
 

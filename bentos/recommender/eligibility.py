@@ -24,11 +24,11 @@ class Eligibility:
     """Sources leave out what this blocks before their quota; the filters check the same again, each by itself.
 
     What is not yet published is kept until an item's time of publication passes. Flags are read each time: they change
-    in place under a running service (bentos/recommender/live.py).
+    under a running service (bentos/recommender/live.py).
     """
 
     def __init__(self, catalogue: Catalogue, rules: RulesDocument) -> None:
-        self._flagged = catalogue.is_flagged
+        self._flags = catalogue.flags
         self._suppress_seen = rules.suppress_seen
         self._newest_first = np.argsort(-catalogue.published_us, kind="stable").astype(np.int32)
         self._published = catalogue.published_us[self._newest_first][::-1]  # ascending
@@ -42,7 +42,7 @@ class Eligibility:
 
     def blocked(self, query: Query, user: User) -> NDArray[np.bool_]:
         """bool [N]: flagged, not published by `query.now_us`, excluded by the request, seen by the user."""
-        mask = self._at(query.now_us).blocked | self._flagged
+        mask = self._at(query.now_us).blocked | self._flags.now
         mask[query.exclude] = True
         self.block_seen(mask, user)
         return mask
@@ -56,7 +56,7 @@ class Eligibility:
         standing = self._standing
         if standing is None or not standing.from_us <= now_us < standing.until_us:
             n = int(np.searchsorted(self._published, now_us, side="right"))  # published by now
-            mask = np.zeros(len(self._flagged), np.bool_)
+            mask = np.zeros(len(self._newest_first), np.bool_)
             mask[self._newest_first[: len(mask) - n]] = True
             begins, ends = np.iinfo(np.int64).min, np.iinfo(np.int64).max
             standing = self._standing = _Standing(

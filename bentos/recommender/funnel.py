@@ -240,7 +240,7 @@ class Funnel:
             return candidates, None
         try:
             with flight.trace.stage("rows"):
-                return candidates, self.stages.rows(flight.query, user, candidates)
+                return candidates, self.stages.rows(flight.query, user, candidates, self.stages.view(flight))
         except Exception as error:
             flight.notes.append(f"ranking rows: {error!r}")
             return candidates, None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.recommender.items import ItemView
 from bentos.recommender.trace import Trace
 from bentos.recommender.types import Query, SourceResult
 from contracts.budgets import Budgets, Plan
@@ -34,7 +35,7 @@ class InFlight:
     state: UserState | None = None
     stale: tuple[str, ...] = ()
     used: tuple[FeatureUsed, ...] = ()
-    items_from: tuple[str, int] = ("", 0)
+    view: ItemView | None = None  # of the items, the same from the rows to the record
     notes: list[str] = field(default_factory=list)
     brought: dict[str, SourceResult] = field(default_factory=dict)
     plan: Plan = NO_LIMITS

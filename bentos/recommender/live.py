@@ -1,6 +1,6 @@
 """The live catalogue in one serving process: what it last read of it, and the models with it over them.
 
-Flags take effect by themselves, in the array that all rungs look at. Everything else makes new models, which the
+Flags take effect by themselves, in what all rungs look at. Everything else makes new models, which the
 process swaps in whole: what is under way ends with those that it began with.
 """
 
@@ -47,7 +47,7 @@ class LiveCatalogue:
 
     @property
     def identity(self) -> str:
-        """Of the file that was read; empty: there is none."""
+        """Of the file that `coming` is a version of; empty: there is none."""
         return self._identity
 
     def begin(self) -> Models:
@@ -107,11 +107,11 @@ class LiveCatalogue:
         known = self._states
         self.behind |= any(state.facts != _facts(known.get(state.item_id)) for state in news.states)
         known.update((state.item_id, state) for state in news.states)
-        self.coming = news.version
+        self.coming, self._identity = news.version, news.identity
         for models in (self.models, self._next):
             if models is not None:
                 set_flags(models.catalogue, self._base.catalogue.is_flagged, news.states)
-        self._identity, self.version = news.identity, news.version
+        self.version = news.version
 
 
 def _facts(state: ItemState | None) -> ItemFacts | None:

@@ -57,8 +57,9 @@ class Recorder:
         if slate.ranked is not None and slate.items_from != (states.snapshot, states.snapshot_items):
             snapshot, n_items = slate.items_from
             states = msgspec.structs.replace(states, snapshot=snapshot, snapshot_items=n_items)
-        if self._upkeep.live.coming != states.flags:
-            states = msgspec.structs.replace(states, flags_until=self._upkeep.live.coming)
+        live = self._upkeep.live
+        if live.coming != states.flags:  # of a file that may not have been there when the answer was begun
+            states = msgspec.structs.replace(states, flags_until=live.coming, catalogue=live.identity)
         return states
 
     def record(self, answer: "Answer") -> None:

@@ -14,7 +14,7 @@ from bentos.recommender.compose import FunnelConfig
 from bentos.recommender.filtering import keep_allowed
 from bentos.recommender.hydrate import Hydrate
 from bentos.recommender.inflight import InFlight
-from bentos.recommender.items import ItemTable
+from bentos.recommender.items import ItemTable, ItemView
 from bentos.recommender.merge import merge
 from bentos.recommender.models import Models
 from bentos.recommender.ranking import NO_BREAKERS, Given, rank
@@ -151,10 +151,9 @@ class Stages:
         with flight.trace.stage("rerank"):
             shown, decisions = self.rerank(flight, ranked, self.rerankers)
         if self.models.retrieval is not None:
-            view = self.items.at(flight.query.now_us)
+            view = self.view(flight)
             flight.stale += view.stale
             flight.used = (*user.used, *view.used)
-            flight.items_from = view.source
         item_ids = self.models.catalogue.item_ids
         for_context: dict[str, Any] = {
             "top": top_of(item_ids, ranked),
@@ -176,7 +175,7 @@ class Stages:
             nonlocal made
             if made is None:
                 with flight.trace.stage("rows"):
-                    made = self.rows(query, user, candidates)
+                    made = self.rows(query, user, candidates, self.view(flight))
             return made
 
         # Evaluation asks every time: what it measures must not hang on the clock.
@@ -195,8 +194,18 @@ class Stages:
         flight.rows = made
         return ranked, ranked_by
 
-    def rows(self, query: Query, user: User, candidates: Candidates) -> NDArray[np.float32]:
+    def view(self, flight: InFlight) -> ItemView:
+        """The items as the first stage that asks finds them: fresh features may come in before the answer is made."""
+        if flight.view is None:
+            flight.view = self.items.at(flight.query.now_us)
+        return flight.view
+
+    def rows(
+        self, query: Query, user: User, candidates: Candidates, view: ItemView | None = None
+    ) -> NDArray[np.float32]:
         """What the rankers read, float32 [K, F].
+
+        view: of the items; as they are at `query.now_us` unless given.
 
         Raises:
             ArtifactError: the retrieval models are not there.
@@ -215,7 +224,7 @@ class Stages:
             context=query.context,
             now_us=query.now_us,
             catalogue=self.models.catalogue,
-            block=self.items.at(query.now_us).block,
+            block=(view or self.items.at(query.now_us)).block,
             item_embeddings=loaded.embeddings,
             brought=candidates.brought,
             query_embedding=candidates.vector,
@@ -282,6 +291,6 @@ class Stages:
             used=flight.used or user.used,
             state=flight.state or user.state,
             aim=flight.query.aim,
-            items_from=flight.items_from,
+            items_from=("", 0) if flight.view is None else flight.view.source,
             **for_context,
         )

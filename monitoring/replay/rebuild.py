@@ -75,14 +75,13 @@ class Rebuilder:
         return funnel.under(document)
 
     def flag(self, funnel: Funnel, states: States, version: int) -> None:
-        """Set the flags of that version of the catalogue, in place.
+        """Set the flags of that version of the catalogue.
 
         Raises:
             Gone: they cannot be had.
         """
         own, catalogue = self._base.catalogue.is_flagged, funnel.models.catalogue
-        catalogue.is_flagged[: len(own)] = own
-        catalogue.is_flagged[len(own) :] = False
+        catalogue.flags.now = np.concatenate([own, np.zeros(len(catalogue) - len(own), np.bool_)])
         set_flags(catalogue, own, self._catalogue(states.catalogue, version).values())
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from registry.artifacts import Kind
 Verdict = Literal["same", "different", "inconclusive"]
 TOLERANCE = 1e-5  # of scores, where another instruction set computes
 LISTS = DEGRADATIONS[3:]
-MOST_VERSIONS = 16  # of the live catalogue that came while an answer was made
+MOST_VERSIONS = 64  # of the live catalogue that came while an answer was made
 _LIST = "the answer is the list that was logged ({})"
 
 

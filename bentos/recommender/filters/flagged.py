@@ -11,7 +11,7 @@ class Flagged:
     name = "flagged"
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._flagged = catalogue.is_flagged
+        self._flags = catalogue.flags
 
     def keep(self, query: Query, user: User, candidates: Candidates) -> NDArray[np.bool_]:
-        return ~self._flagged[candidates.items]
+        return ~self._flags.now[candidates.items]

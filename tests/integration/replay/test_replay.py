@@ -10,6 +10,7 @@ from bentos.recommender.runtime import Answer
 from bentos.telemetry.contexts import read_contexts
 from bentos.telemetry.kinds import context_of_row
 from bentos.telemetry.roll import roll
+from contracts.live_items import ItemChange
 from monitoring.replay.record import Logged, logged
 from monitoring.replay.replay import Replay, Replayer
 from tests.changing_service import Service, folders
@@ -36,6 +37,29 @@ def replayed(service: Service, answers: list[Answer]) -> list[Replay]:
         found.append(again.replay(by_hand or Logged(request_id, context_of_row(rows[request_id]), None)))
     again.close()
     return found
+
+
+@pytest.mark.parametrize("source", ["graph", "two_tower"])
+def test_flags_that_come_while_an_answer_is_made_are_those_of_its_replay(service: Any, source: str) -> None:
+    """They are the first of all: when the request began there was no live catalogue that it could have named."""
+    here: Service = service()
+    sources = here.runtime.funnel.stages.retrieval.sources
+    retrieve = sources[source].retrieve
+
+    def flagged_meanwhile(*given: Any) -> Any:
+        brought = retrieve(*given)
+        ids = here.runtime.models.catalogue.item_ids
+        here.catalogue.apply([ItemChange(ids[row], "flag", 1, flagged=True) for row in brought.items[:50].tolist()])
+        here.runtime._upkeep.live.look()
+        return brought
+
+    sources[source].retrieve = flagged_meanwhile
+    answer = asyncio.run(here.ask(user_id="u1"))
+    asyncio.run(here.close())
+    [found] = replayed(here, [answer])
+    assert (found.verdict, found.exact) == ("same", True), found.why
+    assert found.states is not None
+    assert (found.states.flags, found.states.flags_until) == (0, 1)
 
 
 @pytest.mark.parametrize(("clock", "n"), [("log_end", 500), ("wall", 500)])

@@ -141,6 +141,16 @@ def test_an_item_that_the_bento_was_built_to_withhold_is_shown_when_the_flag_is_
     assert ids & set(process.ask("dcn", k=400).item_ids)
 
 
+def test_flags_that_change_together_are_seen_together(process: Process, store: CatalogueStore) -> None:
+    """A stage that looks at flags while more of them come has those of one version, or the answer is in no replay."""
+    held = process.live.models.catalogue.is_flagged
+    before = held.copy()
+    store.apply([ItemChange(item, "flag", 2, flagged=True) for item in ("i3", "i5", "i8")])
+    process.live.look()
+    assert (held == before).all()
+    assert process.live.models.catalogue.is_flagged[[3, 5, 8]].all()
+
+
 def test_a_new_item_comes_through_content_and_is_ranked_by_the_deep_ranker(
     process: Process, store: CatalogueStore
 ) -> None:

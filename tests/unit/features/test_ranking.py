@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Flags
 from contracts.ids import IdIndex
 from contracts.serving import SOURCES
 from features import ranking
@@ -28,7 +28,7 @@ def catalogue() -> Catalogue:
         price=np.array([1.0, 3.0, np.nan, 7.0], np.float32),
         published_us=np.full(4, NOW_US - 3 * DAY_US),
         is_promoted=np.array([False, True, False, False]),
-        is_flagged=np.zeros(4, bool),
+        flags=Flags(np.zeros(4, bool)),
     )
 
 

@@ -11,13 +11,14 @@ from bentos.recommender.catalogue import catalogue_of_ids
 from bentos.recommender.eligibility import Eligibility
 from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Query, User
+from contracts.catalogue import Flags
 from features.online.base import UserState
 
 N = 12
 CATALOGUE = replace(
     catalogue_of_ids([f"i{row}" for row in range(N)]),
     published_us=np.array([5, 1, 9, 9, 3, 0, 7, 2, 12, 4, 5, 20], np.int64),
-    is_flagged=np.arange(N) == 4,
+    flags=Flags(np.arange(N) == 4),
 )
 
 
@@ -45,10 +46,10 @@ def test_every_request_of_a_sequence_is_masked_as_if_it_were_the_first(
 
 
 def test_a_flag_set_under_way_holds_from_the_change_on() -> None:
-    catalogue = replace(CATALOGUE, is_flagged=CATALOGUE.is_flagged.copy())
+    catalogue = replace(CATALOGUE, flags=Flags(CATALOGUE.is_flagged))
     eligibility = Eligibility(catalogue, default_rules())
     assert not eligibility.blocked(query(100), user())[7]
-    catalogue.is_flagged[7] = True
+    catalogue.flags.now = CATALOGUE.is_flagged | (np.arange(N) == 7)
     assert eligibility.blocked(query(100), user())[7]
 
 

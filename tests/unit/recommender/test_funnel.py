@@ -314,6 +314,22 @@ def test_old_item_features_cost_the_rung_until_a_snapshot_comes(models: Models, 
     assert funnel.stages.items.source == ("s2", 400)
 
 
+def test_the_record_names_the_item_features_that_the_rows_were_made_of(models: Models, ask: Any) -> None:
+    funnel = Funnel(models, default_rules())
+    names = [f.name for f in funnel.stages.items.at(NOW_US).used]
+    columns = {name: np.linspace(0, 1, 200, dtype=np.float32) for name in names}
+    came = ItemSnapshot("s2", [f"i{row}" for row in range(200)], columns, dict.fromkeys(names, NOW_US))
+    before = funnel.run(ask(), UserState("u1"))
+    assert before.items_from == ("", 0)
+    inner = funnel.stages.scorers[0]
+    funnel.stages.scorers[0] = Ranker(lambda: None, inner, after=lambda: funnel.set_items(came))
+    slate = funnel.run(ask(), UserState("u1"))
+    assert (slate.digest, slate.items_from) == (before.digest, before.items_from)
+    after = funnel.run(ask(), UserState("u1"))
+    assert after.digest != before.digest
+    assert after.items_from == ("s2", 400)
+
+
 def test_a_session_changes_the_slate_and_its_positives_are_not_shown_again(models: Models, ask: Any) -> None:
     funnel = Funnel(models, default_rules())
     before = funnel.run(ask(), UserState("u1"))
@@ -498,15 +514,17 @@ def test_nothing_more_is_begun_for_a_request_that_was_given_up(models: Models, a
 
 
 class Ranker:
-    """A scorer that does something first."""
+    """A scorer that does something first, or last."""
 
-    def __init__(self, before: Callable[[], object], inner: Any) -> None:
-        self._before, self._inner = before, inner
+    def __init__(self, before: Callable[[], object], inner: Any, after: Callable[[], object] = lambda: None) -> None:
+        self._before, self._inner, self._after = before, inner, after
         self.name, self.ready = inner.name, True
 
     def score(self, candidates: Any, rows: Any) -> Any:
         self._before()
-        return self._inner.score(candidates, rows)
+        scores = self._inner.score(candidates, rows)
+        self._after()
+        return scores
 
 
 def test_a_request_whose_time_was_up_in_the_queue_begins_no_source(models: Models, ask: Any) -> None:

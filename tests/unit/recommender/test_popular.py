@@ -13,6 +13,7 @@ from bentos.recommender.inflight import InFlight
 from bentos.recommender.models import Models
 from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Query
+from contracts.catalogue import Flags
 
 
 @pytest.fixture
@@ -57,8 +58,8 @@ def test_an_item_that_is_flagged_leaves_a_slate_that_was_made_before(models: Mod
     first = funnel.popularity(ask("nobody")).item_ids
     row = int(models.index.lookup(first[0]))
     stage = next(f for f in funnel.stages.filters if f.name == "flagged")
-    stage._flagged = stage._flagged.copy()  # type: ignore[attr-defined]
-    stage._flagged[row] = True  # type: ignore[attr-defined]
+    flagged = models.catalogue.is_flagged | (np.arange(len(models.catalogue)) == row)
+    stage._flags = Flags(flagged)  # type: ignore[attr-defined]
     after = funnel.popularity(ask("nobody")).item_ids
     assert first[0] not in after
     assert len(after) == len(first)

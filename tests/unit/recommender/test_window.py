@@ -14,7 +14,7 @@ from bentos.recommender.hydrate import NO_AGES, NO_ITEMS
 from bentos.recommender.models import Models
 from bentos.recommender.rerank.window import Window, under_exposed
 from bentos.recommender.types import Candidates, Query, User
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Flags
 from contracts.ids import IdIndex
 from contracts.rules import RulesDocument
 from contracts.serving import SOURCES
@@ -41,7 +41,7 @@ def catalogue(draw: st.DrawFn) -> Catalogue:
         price=np.ones(N, np.float32),
         published_us=NOW - HOUR * column(st.sampled_from([-1, 1, 1, 23, 25, 900]), np.int64),
         is_promoted=column(st.booleans(), np.bool_),
-        is_flagged=column(st.sampled_from([False, False, False, True]), np.bool_),
+        flags=Flags(column(st.sampled_from([False, False, False, True]), np.bool_)),
     )
 
 
