@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import psutil
 from numpy.typing import NDArray
 
@@ -32,7 +31,7 @@ from benchmarks.reference_world import NOW_US, user_id
 from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.models import RowScorer
-from bentos.recommender.onnx_session import open_session
+from bentos.recommender.onnx_session import open_session, ort
 from bentos.recommender.rankers.dcn import FoldedRanker
 from bentos.recommender.rankers.onnx_graph import OnnxRanker
 from bentos.recommender.types import Query
@@ -95,7 +94,7 @@ def run(
             },
             "threads": 1,
             "load_average": os.getloadavg()[0],
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": ort.__version__,
             "vnni": _vnni(),
             "chosen": ranking.params.get("fast"),
             "bundle_differs_by": differs,

@@ -1,7 +1,5 @@
 """The root of `streamrec`. Each group has a file; heavy imports stay inside the commands that need them."""
 
-import os
-
 import typer
 
 from cli import (
@@ -25,11 +23,9 @@ from cli import (
     train,
     up,
 )
+from contracts import tracking
 
-# Before any library that phones home is imported.
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "1")
+tracking.off()
 
 app = typer.Typer(
     name="streamrec",

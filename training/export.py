@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bentos.recommender.onnx_session import ort
 from contracts.errors import ArtifactError
 
 MAX_ONNX_DIFFERENCE = 1e-4
@@ -48,7 +48,7 @@ def export_onnx(
             dynamo=False,
         )
         wanted = model(*tensors).numpy()
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
     for rows in (slice(0, 1), slice(0, 2), slice(None)):
         try:

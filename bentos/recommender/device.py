@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-import onnxruntime
+from bentos.recommender.onnx_session import ort
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -15,7 +15,7 @@ def providers(device: Literal["cpu", "gpu"], available: Sequence[str] | None = N
     """ONNX Runtime's execution providers in order of preference."""
     if device == "cpu":
         return (CPU,)
-    if CUDA in (onnxruntime.get_available_providers() if available is None else available):
+    if CUDA in (ort.get_available_providers() if available is None else available):
         return (CUDA, CPU)
     log.warning("STREAMREC_DEVICE=gpu, but this ONNX Runtime has no %s: ranking on the CPU", CUDA)
     return (CPU,)

@@ -1,12 +1,18 @@
-"""Opening ONNX Runtime sessions: one thread, no spinning, large tables mapped if asked, a clear error."""
+"""ONNX Runtime, imported here alone, and opening its sessions: one thread, no spinning, large tables mapped if asked, a
+clear error.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnxruntime as ort
-
 from bentos.recommender.onnx_mapped import without_large_tables
+from contracts import tracking
 from contracts.errors import ArtifactError
+
+tracking.off()
+import onnxruntime as ort  # noqa: E402 - it reports home from its import on
+
+__all__ = ["EXTERNAL_FOLDER", "open_session", "ort"]
 
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 

@@ -25,6 +25,7 @@ from bentos.recommender import logs
 from bentos.recommender.connection_metrics import ConnectionMetrics
 from bentos.recommender.connections import KEEP_ALIVE_S, LINGER_S, BoundedProtocol, Bounds, Connections
 from bentos.recommender.nursery import NOT_STARTED, Nursery
+from contracts import tracking
 from contracts.memory import give_back_free_memory, give_back_large_blocks
 from contracts.parent import end_with_parent
 from contracts.settings import load_settings
@@ -230,6 +231,7 @@ def _bounds(arguments: argparse.Namespace) -> Bounds:
 
 def main() -> None:
     arguments = _arguments()
+    tracking.off()
     if arguments.parent:
         end_with_parent(arguments.parent)
     give_back_large_blocks()

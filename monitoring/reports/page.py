@@ -4,7 +4,6 @@ Evidently draws each column against the reference; what is drift, how much it we
 ours, above it. Both sides are sampled, so that the page stays below about 8 MB whatever the window.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
+from contracts import tracking
 from contracts.errors import UsageError
 from contracts.settings import Settings
 from monitoring.drift.service.binned import is_words
@@ -118,7 +118,7 @@ def _said(found: Found) -> str:
 
 
 def _evidently(judged: Judgement, sides: tuple[pa.Table, pa.Table], seed: int) -> str:
-    os.environ["DO_NOT_TRACK"] = "1"  # before the import: it would call home
+    tracking.off()
     try:
         from evidently import DataDefinition, Dataset, Report
         from evidently.presets import DataDriftPreset

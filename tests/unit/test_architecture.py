@@ -1,6 +1,7 @@
 """The import table of the architecture, held by walking the imports with `ast`."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,23 @@ def test_a_library_that_a_file_asks_for_is_imported_when_it_is_asked_for(file: s
     names = [name.name for node in early if isinstance(node, ast.Import) for name in node.names]
     names += [node.module or "" for node in early if isinstance(node, ast.ImportFrom)]
     assert library not in {name.split(".")[0] for name in names}
+
+
+def test_onnx_runtime_is_imported_where_it_is_told_not_to_report_home() -> None:
+    files = {path for package in FIRST_PARTY for path in (ROOT / package).rglob("*.py")}
+    importing = {str(path.relative_to(ROOT)) for path in files if "onnxruntime" in imports_of(path)}
+    assert importing == {"bentos/recommender/onnx_session.py"}
+
+
+def test_a_serving_process_leaves_nothing_in_the_home_of_its_user(tmp_path: Path) -> None:
+    """ONNX Runtime would: an id of the machine, and a database of what it is going to report."""
+    told = {"DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY", "BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"}
+    env = {name: value for name, value in os.environ.items() if name not in told and not name.startswith("XDG_")}
+    env |= {"HOME": str(tmp_path), "BENTOML_HOME": str(tmp_path / "bentoml"), "STREAMREC_HOME": str(tmp_path / "home")}
+    code = "import bentos.recommender.service"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=env)
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in left if not path.startswith(("bentoml/", "home/"))]
 
 
 def test_package_inits_are_empty() -> None:

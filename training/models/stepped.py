@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bentos.recommender.models import RowScorer
-from bentos.recommender.onnx_session import open_session
+from bentos.recommender.onnx_session import open_session, ort
 from bentos.recommender.rankers.dcn import FoldedRanker
 from bentos.recommender.rankers.logistic import STEPS, open_logistic
 from bentos.recommender.rankers.onnx_graph import OnnxRanker
@@ -67,7 +66,7 @@ def parity(steps: Steps) -> float:
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     wide = np.linspace(float(steps.x[0]) - 20, float(steps.x[-1]) + 20, 4096, dtype=np.float32)
     beside = [np.nextafter(steps.x, np.float32(way)) for way in (-np.inf, np.inf)]
     tried = np.sort(np.concatenate([steps.x, *beside, wide]))
