@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from cli import export
@@ -159,4 +160,4 @@ def _show_description(document: dict[str, Any]) -> None:
             shown = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items())
         else:
             shown = f"{value:,}" if isinstance(value, int) else str(value)
-        out.print(f"[bold]{key}[/bold]  {shown}", soft_wrap=True)
+        out.print(f"[bold]{key}[/bold]  {escape(shown)}", soft_wrap=True)

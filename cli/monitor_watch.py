@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from cli.output import Json, emit, err, errors_end_well, out, table
 from contracts.errors import NotFound
@@ -344,7 +345,7 @@ def _figure(value: float | None) -> str:
 
 
 def _show(ruling: "Ruling", run: dict[str, Any] | None) -> None:
-    out.print(f"[bold]{ruling.answer}[/bold]  {ruling.why}", soft_wrap=True)
+    out.print(f"[bold]{ruling.answer}[/bold]  {escape(ruling.why)}", soft_wrap=True)
     if ruling.rules:
         rows = [(rule.rule, rule.action, rule.answer, rule.why) for rule in ruling.rules]
         table("rules", ["rule", "action", "says", "why"], rows)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from contracts.errors import StreamRecError
 
@@ -29,15 +30,15 @@ def emit(document: dict[str, Any], *, as_json: bool, human: Callable[[], None] |
         human()
     else:
         for key, value in document.items():
-            out.print(f"[bold]{key}[/bold]  {value}")
+            out.print(f"[bold]{key}[/bold]  {escape(str(value))}")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     grid = Table(title=title, title_justify="left")
     for column in columns:
         grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*("" if cell is None else str(cell) for cell in row))
+    for row in rows:  # as they are: what stands in them may have brackets of its own
+        grid.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     out.print(grid)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from cli.control import DryRun, Home, Token
 from cli.moments import moment_us
@@ -108,7 +109,7 @@ def register(app: typer.Typer) -> None:
         }
 
         def human() -> None:
-            out.print(f"[bold]{found.verdict}[/bold]  {found.why}")
+            out.print(f"[bold]{found.verdict}[/bold]  {escape(found.why)}")
             for what in found.mismatches:
                 out.print(f"  {what}", markup=False)
             if found.rows:

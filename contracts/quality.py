@@ -21,6 +21,9 @@ class SliceLimits(BaseModel):
         "item=cold (no event)": 1.0,
         "item=not in the catalogue": 1.0,
         "item_popularity=tail": 1.0,
+        # What many wish for is found more often, by any model: among the first ten, the middle has 0.23 (EASE) to 0.49
+        # (two-stage trees) of the whole's recall on the synthetic world, and 1.2 in retail.
+        "item_popularity=middle": 0.9,
     }
 
     def of(self, name: str) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli.output import errors_end_well
+from cli.output import errors_end_well, table
 from contracts.errors import DataError, Unreachable
 
 
@@ -41,3 +41,8 @@ def test_what_the_system_refuses_ends_with_exit_1(capsys: pytest.CaptureFixture[
         command()
     assert ended.value.exit_code == 1
     assert "No such file or directory" in capsys.readouterr().err
+
+
+def test_what_stands_in_a_table_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table("found", ["check", "detail"], [("escalation", "name a person under [escalation] contact"), (None, 3)])
+    assert "under [escalation] contact" in capsys.readouterr().out
