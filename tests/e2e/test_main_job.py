@@ -28,6 +28,14 @@ pytestmark = pytest.mark.xdist_group("e2e")
 ROOT = Path(__file__).resolve().parents[2]
 THINGS = ["MUG", "LANTERN", "CUSHION", "TEAPOT", "RIBBON", "CLOCK", "BASKET", "CANDLE"]
 COLOURS = ["RED", "BLUE", "IVORY", "GREEN", "PINK", "BLACK", "SPOTTY", "VINTAGE", "RETRO", "FLORAL"]
+# Budgets of seconds: what a busy machine is late with is not what these tests ask about.
+PATIENT = {
+    "STREAMREC_DEADLINE_MS": "20000",
+    "STREAMREC_PATIENCE_MS": "20000",
+    "STREAMREC_FEATURES_BUDGET_MS": "2000",
+    "STREAMREC_RETRIEVAL_BUDGET_MS": "8000",
+    "STREAMREC_RANKING_BUDGET_MS": "6000",
+}
 
 
 def transactions(path: Path) -> None:
@@ -113,7 +121,7 @@ def service(home: Path, built: dict[str, Any]) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "cli", "serve", built["tag"], "--port", str(port)],
             cwd=home,  # not the checkout: the Bento's own code must serve
-            env={**os.environ, "STREAMREC_HOME": str(home), "STREAMREC_TOKEN": "for-tests"},
+            env={**os.environ, "STREAMREC_HOME": str(home), "STREAMREC_TOKEN": "for-tests", **PATIENT},
             stdout=sink,
             stderr=sink,
         )

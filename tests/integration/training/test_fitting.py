@@ -26,7 +26,7 @@ def test_the_processes_end_when_all_is_fitted_and_not_only_with_the_training(
         assert len(fit._processes) == 2
         assert fit(moments[0], tmp_path / "first").manifest.kind == "retrieval"
         for process in fit._processes:
-            process.join(60)  # the second fit is there, or is being made: nobody has asked for it
+            process.join(600)  # the second fit is there, or is being made: nobody has asked for it
             assert process.exitcode == 0
         assert fit(moments[1], tmp_path / "second").manifest.kind == "retrieval"
 
