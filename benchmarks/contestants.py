@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.processes import START_S, Server, server
 from benchmarks.reference_home import Reference
+from contracts import tracking
 from contracts.errors import NotFound
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def ours(
         **({} if bento else {"STREAMREC_BUNDLES": str(place.reference.world)}),
         "STREAMREC_CONFIG": str(place.folder / "none.toml"),
         "BENTOML_HOME": str(home / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
+        **tracking.OFF,
         "PYTHONPATH": str(ROOT),
         **{f"STREAMREC_{key.upper()}": value for key, value in settings.items()},
     }
@@ -96,7 +97,7 @@ def peer(name: str, place: Place) -> Iterator[Server]:
         "PEER_STORE": str(place.reference.stores),
         "PYTHONPATH": str(PEERS_CODE / "shared"),
         "BENTOML_HOME": str(place.folder / f"{name}-bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
+        **tracking.OFF,
         "RAY_USAGE_STATS_ENABLED": "0",
         "PATH": f"{binaries}:/usr/local/bin:/usr/bin:/bin",
     }

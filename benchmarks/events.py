@@ -35,6 +35,7 @@ from benchmarks.processes import Server, server, wait_until
 from benchmarks.reference_world import write_world
 from bentos.telemetry.event_store import EventStore
 from bentos.telemetry.event_stream import RedisEventLog
+from contracts import tracking
 from contracts.events import Event
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +79,7 @@ def serving(folder: Path, world: Path, url: str) -> Iterator[Server]:
         "STREAMREC_EVENT_LOG": url,
         "STREAMREC_ONLINE_STORE": url,
         "BENTOML_HOME": str(folder / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
+        **tracking.OFF,
     }
     command = [sys.executable, "-m", "cli", "serve", "--port", "0", "--json"]
     with server("serve", command, core=None, log=folder / "serve.log", env=env, cwd=ROOT) as served:

@@ -31,6 +31,7 @@ from benchmarks.load.closed_loop import closed_loop
 from benchmarks.paired import ratio, spread
 from benchmarks.processes import wait_until
 from benchmarks.reference_world import write_world
+from contracts import tracking
 from contracts.routing import PUBLIC_KEY, ROUTING, ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.signing import Signer
 
@@ -87,7 +88,7 @@ class Home:
                     "STREAMREC_FRONT_KEY": FRONT_KEY,
                     "STREAMREC_DEADLINE_MS": "1000",
                     "BENTOML_HOME": str(self.folder / "bentoml"),
-                    "BENTOML_DO_NOT_TRACK": "True",
+                    **tracking.OFF,
                     "OTEL_SDK_DISABLED": "true",
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",

@@ -35,6 +35,7 @@ from benchmarks.reference_ranker import reference_dcn, sample_rows
 from bentos.recommender import device as devices
 from bentos.recommender.assemble import load_models
 from bentos.recommender.wire import pack_rows
+from contracts import tracking
 from contracts.errors import StreamRecError, Unreachable
 from features.ranking import row_schema
 from registry.artifacts import KINDS
@@ -143,7 +144,7 @@ def _service(
             "STREAMREC_DEVICE": "gpu" if device == "cuda" else "cpu",
             "STREAMREC_TOPOLOGY": "distributed",
             "BENTOML_HOME": f"{folder}/bentoml",
-            "BENTOML_DO_NOT_TRACK": "True",
+            **tracking.OFF,
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
         }

@@ -118,11 +118,11 @@ def candidates(plan: Plan, say: Say, counts: Sequence[int] = CANDIDATES, request
             say(f"{count} candidates, round {n + 1}")
             for name in in_turn(list(arms), n):
                 users = [user_id((n * requests + i) * STRIDE % plan.size.users) for i in range(requests)]
-                began = time.process_time()
                 with threadpool_limits(1):  # as in a serving process; BLAS threads that wait would count too
+                    began = time.process_time()
                     for user in users:
                         arms[name](user)
-                cpu_ms[name].append((time.process_time() - began) / requests * 1e3)
+                    cpu_ms[name].append((time.process_time() - began) / requests * 1e3)
         steps.append(
             {
                 "candidates": count,

@@ -125,9 +125,7 @@ def _serve(
         if ui and not once and not os.environ.get("MLFLOW_TRACKING_URI"):
             argv, mlflow_port = _mlflow(settings)
             mlflow_log = logs / "mlflow.log"
-            mlflow = processes.start(
-                argv, mlflow_log, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-            )
+            mlflow = processes.start(argv, mlflow_log, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
             children.append(mlflow)
             mlflow_url = f"http://127.0.0.1:{mlflow_port}"
             with err.status("starting the MLflow UI"):

@@ -192,7 +192,7 @@ def _processes(
                 ),
                 cwd=str(home),
                 log=str(logs / "mlflow.log"),
-                env=serving | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+                env=serving | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )
         )
     return found

@@ -17,6 +17,7 @@ from typing import Any, cast
 import psutil
 import yaml
 
+from contracts import tracking
 from contracts.errors import ArtifactError, NotFound, Refused
 from registry.artifacts import KINDS, MANIFEST, Bundle, Kind, model_name, open_bundle, sha256_file, verify
 from registry.mlflow_client import locked
@@ -183,7 +184,7 @@ def _point(folder: Path, version: str) -> None:
 
 
 def _create(tag: str, version: ModelVersion, bundle: Bundle, stage: Path) -> None:
-    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    tracking.off()
     import bentoml
     from bentoml._internal.models import ModelStore
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from contracts import tracking
 from contracts.errors import ArtifactError, NotFound, Refused, StreamRecError
 from contracts.evidence import Verdict
 from registry.artifacts import KINDS, Bundle, Kind, fit_problems, verify
@@ -261,7 +262,7 @@ def _bentoml_build(context: Path, home: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMREC_")}
     environment |= {
         "BENTOML_HOME": str(home),
-        "BENTOML_DO_NOT_TRACK": "True",
+        **tracking.OFF,
         "PYTHONDONTWRITEBYTECODE": "1",
         # The Bento's description then lists all services; which topology runs is chosen when it is served.
         "STREAMREC_TOPOLOGY": "distributed",

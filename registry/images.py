@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from contracts import tracking
 from contracts.errors import StreamRecError, Unreachable, UsageError
 from registry.artifacts import Kind
 from registry.bento_store import bentoml_home, stored_bento
@@ -109,7 +110,7 @@ def containerize(
     words = command(
         bento.tag, home, backend=backend, image=name, base_image=base_image, isolated=isolated, options=options
     )
-    environment = {**os.environ, "BENTOML_HOME": str(bentoml_home(home)), "BENTOML_DO_NOT_TRACK": "True"}
+    environment = {**os.environ, "BENTOML_HOME": str(bentoml_home(home)), **tracking.OFF}
     if isolated:
         environment.setdefault("BUILDAH_ISOLATION", "chroot")
         environment.setdefault("STORAGE_DRIVER", "vfs")

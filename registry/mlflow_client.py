@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contracts import tracking
 from contracts.errors import NotFound, StreamRecError, Unreachable
 from contracts.settings import Settings
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 EXPERIMENT = "streamrec"
 # Standard output belongs to the one JSON document of `--json`, and progress to the commands.
 _QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
@@ -33,6 +33,7 @@ def connect(settings: Settings) -> "MlflowClient":
     Raises:
         Unreachable: the server or the database does not answer.
     """
+    tracking.off()
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     for name in _NOISY:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from contracts import tracking
 from contracts.errors import NotFound, Refused
 from contracts.routing import Upstream
 from contracts.settings import Settings
@@ -122,7 +123,7 @@ def environment(settings: Settings, mark: Path, base: Mapping[str, str] = os.env
         "STREAMREC_FRONT_KEY": front_key(settings),
         "STREAMREC_TOPOLOGY": "colocated",
         "BENTOML_HOME": str(home / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
+        **tracking.OFF,
         "OTEL_SDK_DISABLED": "true",
         "STREAMREC_CONFIG": str(Path(base.get("STREAMREC_CONFIG", "streamrec.toml")).resolve()),
     }

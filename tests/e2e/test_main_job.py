@@ -22,20 +22,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.serving import SOURCES
+from tests.serving_processes import PATIENT
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
 ROOT = Path(__file__).resolve().parents[2]
 THINGS = ["MUG", "LANTERN", "CUSHION", "TEAPOT", "RIBBON", "CLOCK", "BASKET", "CANDLE"]
 COLOURS = ["RED", "BLUE", "IVORY", "GREEN", "PINK", "BLACK", "SPOTTY", "VINTAGE", "RETRO", "FLORAL"]
-# Budgets of seconds: what a busy machine is late with is not what these tests ask about.
-PATIENT = {
-    "STREAMREC_DEADLINE_MS": "20000",
-    "STREAMREC_PATIENCE_MS": "20000",
-    "STREAMREC_FEATURES_BUDGET_MS": "2000",
-    "STREAMREC_RETRIEVAL_BUDGET_MS": "8000",
-    "STREAMREC_RANKING_BUDGET_MS": "6000",
-}
 
 
 def transactions(path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from contracts import tracking
+
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("contracts", "features", "registry", "bentos", "training", "monitoring", "cli")
 
@@ -123,8 +125,7 @@ def test_onnx_runtime_is_imported_where_it_is_told_not_to_report_home() -> None:
 
 def test_a_serving_process_leaves_nothing_in_the_home_of_its_user(tmp_path: Path) -> None:
     """ONNX Runtime would: an id of the machine, and a database of what it is going to report."""
-    told = {"DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY", "BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"}
-    env = {name: value for name, value in os.environ.items() if name not in told and not name.startswith("XDG_")}
+    env = {k: v for k, v in os.environ.items() if k not in tracking.OFF and not k.startswith("XDG_")}
     env |= {"HOME": str(tmp_path), "BENTOML_HOME": str(tmp_path / "bentoml"), "STREAMREC_HOME": str(tmp_path / "home")}
     code = "import bentos.recommender.service"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=env)
