@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bentos.recommender.onnx_session import ort
+from bentos.recommender.onnx_session import open_session
 from contracts.errors import ArtifactError
 
 MAX_ONNX_DIFFERENCE = 1e-4
@@ -48,7 +48,7 @@ def export_onnx(
             dynamo=False,
         )
         wanted = model(*tensors).numpy()
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     worst = 0.0
     for rows in (slice(0, 1), slice(0, 2), slice(None)):
         try:

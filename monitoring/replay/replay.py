@@ -212,6 +212,8 @@ def _unlike(whole: Whole, rebuilder: Rebuilder) -> tuple[str, ...]:
         found.append(f"parts missing then: {', '.join(states.missing) or 'none'}; here: {', '.join(now) or 'none'}")
     if states.topology == "distributed":
         found.append("answered by runners in processes of their own, which may have been a moment ahead or behind")
+    if (came := states.flags_until - states.flags) > MOST_VERSIONS:
+        found.append(f"the live catalogue changed {came} times while it was made; the first {MOST_VERSIONS} are tried")
     return tuple(found)
 
 

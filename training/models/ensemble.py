@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from bentos.recommender.onnx_session import ort
+from bentos.recommender.onnx_session import open_session
 from contracts.errors import ArtifactError
 from training.export import MAX_ONNX_DIFFERENCE
 from training.models.dcn_v2 import DcnV2, RankingRows, export_dcn, platt, predict
@@ -65,7 +65,7 @@ def export_ensemble(model: Ensemble, path: Path, rows: NDArray[np.float32]) -> f
         network = onnx.load(str(Path(folder) / "dcn.onnx"))
     part = path.with_name(path.name + ".part")
     onnx.save(_graph(model, network), str(part))
-    session = ort.InferenceSession(str(part), providers=["CPUExecutionProvider"])
+    session = open_session(part)
     tried = np.concatenate([rows[:: max(len(rows) // 512, 1)], hard_rows(model.trees)])
     (scores,) = session.run(None, {"rows": tried})
     worst = float(np.abs(scores - model.predict(tried)).max())

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bentos.recommender.onnx_session import ort
+from bentos.recommender.onnx_session import open_session
 from bentos.recommender.rankers.lightgbm_text import Tree, read_trees, write_trees
 from contracts.errors import ArtifactError
 from contracts.framing import Costs
@@ -177,7 +177,7 @@ def export_trees(model: Trees, path: Path, rows: NDArray[np.float32]) -> float:
     """
     part = path.with_name(path.name + ".part")
     onnx.save(trees_graph(model), str(part))
-    session = ort.InferenceSession(str(part), providers=["CPUExecutionProvider"])
+    session = open_session(part)
     tried = np.concatenate([rows[:: max(len(rows) // CHECKED_ROWS, 1)], hard_rows(model)])
     wanted = model.booster.predict(tried, num_threads=1)
     (scores,) = session.run(None, {"rows": tried})

@@ -11,6 +11,7 @@ from bentos.telemetry.contexts import read_contexts
 from bentos.telemetry.kinds import context_of_row
 from bentos.telemetry.roll import roll
 from contracts.live_items import ItemChange
+from monitoring.replay import replay as replaying
 from monitoring.replay.record import Logged, logged
 from monitoring.replay.replay import Replay, Replayer
 from tests.changing_service import Service, folders
@@ -60,6 +61,31 @@ def test_flags_that_come_while_an_answer_is_made_are_those_of_its_replay(service
     assert (found.verdict, found.exact) == ("same", True), found.why
     assert found.states is not None
     assert (found.states.flags, found.states.flags_until) == (0, 1)
+
+
+def test_more_changes_of_the_catalogue_than_are_tried_cannot_tell(
+    service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: Service = service()
+    sources = here.runtime.funnel.stages.retrieval.sources
+    retrieve = sources["graph"].retrieve
+
+    def flagged_twice(*given: Any) -> Any:
+        brought = retrieve(*given)
+        ids = here.runtime.models.catalogue.item_ids
+        for n, rows in enumerate((brought.items[:25], brought.items[25:50])):
+            changes = [ItemChange(ids[row], "flag", n + 1, flagged=True) for row in rows.tolist()]
+            here.catalogue.apply(changes)
+            here.runtime._upkeep.live.look()
+        return brought
+
+    sources["graph"].retrieve = flagged_twice
+    answer = asyncio.run(here.ask(user_id="u1"))
+    asyncio.run(here.close())
+    monkeypatch.setattr(replaying, "MOST_VERSIONS", 1)
+    [found] = replayed(here, [answer])
+    assert (found.verdict, found.exact) == ("inconclusive", False), found.why
+    assert found.unlike == ("the live catalogue changed 2 times while it was made; the first 1 are tried",)
 
 
 @pytest.mark.parametrize(("clock", "n"), [("log_end", 500), ("wall", 500)])
