@@ -21,8 +21,10 @@ RANKERS: tuple[Ranker, ...] = ("linear", "trees", "dcn", "ensemble")
 RankedBy = Literal["linear", "trees", "dcn", "ensemble", "logistic", "retrieval", "batch", "cached", "popularity"]
 
 # The rung that a request starts at. It may end lower, never higher. `retrieval` is `simple_ranking` without logistic,
-# `lists` is batch → cached → popularity, which needs no compute thread.
-Aim = Literal["full", "simple_ranking", "retrieval", "lists"]
+# `lists` is batch → cached → popularity, which needs no compute thread, `at_hand` cached → popularity, which needs no
+# read of the online store either.
+Aim = Literal["full", "simple_ranking", "retrieval", "lists", "at_hand"]
+UNRANKED: frozenset[Aim] = frozenset({"lists", "at_hand"})
 
 # Why a process came to answer from another rung.
 Cause = Literal[

@@ -33,6 +33,7 @@ from registry.artifacts import MANIFEST, Kind
 
 USERS, ITEMS = 60, 400
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
+AIMS: tuple[Aim, ...] = ("full", "simple_ranking", "retrieval", "lists", "at_hand")
 RULES = default_rules().model_copy(update={"version": "other", "promoted_boost": 1.7, "category_cap": 3})
 
 
@@ -103,7 +104,7 @@ class Service:
     async def ask_at_random(self) -> Answer:
         rng = self.rng
         some = [item_id(row) for row in rng.choice(ITEMS, rng.choice([0, 3, 40]), replace=False)]
-        front, aim = None, str(rng.choice(["full", "simple_ranking", "retrieval", "lists"], p=[0.8, 0.1, 0.05, 0.05]))
+        front, aim = None, str(rng.choice(AIMS, p=[0.8, 0.1, 0.05, 0.03, 0.02]))
         if rng.random() < 0.2:
             off = (str(rng.choice(["graph", "content", "trending", "two_tower"])),) if rng.random() < 0.5 else ()
             overrides = FrontOverrides.of(RULES if rng.random() < 0.5 else None, off)

@@ -31,9 +31,10 @@ However late the loop is, `full` keeps a share of the core: a flood of cheap ans
 make of themselves, would else leave a thread idle that could rank for some of them.
 
 Lists are answered on the event loop, so they are full when the loop is: when it comes late to whatever is due, tick
-after tick, and there is the load for it. Only then are some refused, the more the longer it lasts, and never all: to
-refuse costs the loop too, and clients that come again at once could keep it late with nothing else. One long pause of
-the machine is no reason.
+after tick, and there is the load for it. First fewer and fewer of them are read from the online store, which is most of
+what a list costs; the others are what is at hand: the user's last slate, or what is popular. Only when the loop is late
+all the same are some refused, the more the longer it lasts, and never all: to refuse costs the loop too, and clients
+that come again at once could keep it late with nothing else. One long pause of the machine is no reason.
 """
 
 from dataclasses import dataclass
@@ -43,20 +44,21 @@ from typing import Literal
 from bentos.recommender.average import moved
 
 Computed = Literal["full", "simple_ranking"]
-Start = Literal["full", "simple_ranking", "lists"]
+Start = Literal["full", "simple_ranking", "lists", "at_hand"]
 FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
 RATE_S = 0.3  # time over which the rate of requests is averaged
 LATENESS = 0.1  # weight of the newest tick of the loop
 LOOPS = 3  # times that a full answer waits for the loop: when it comes, between its two jobs, and when it is made
-REFUSE_MORE, REFUSE_LESS = 0.8, 0.02  # of what is let in, each tick: to the worst within a dozen, back within fifty
+FEWER, MORE = 0.8, 0.02  # of what is let in or read, each tick: to the worst within a dozen, back within fifty
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
     """deadline_s: when a computed slate must be there. full_wait, simple_wait: in service times of a full request. end:
     offered work, in threads. kept: the share of the core that `full` has under overload whatever the loop is late by.
-    thin_below: while overloaded, no deep ranking for a user of whose features a smaller share is there. Refusing grows
-    above refuse_lag_s and shrinks below half of it; `never_refused` of the requests are let in at the worst."""
+    thin_below: while overloaded, no deep ranking for a user of whose features a smaller share is there. Fewer lists are
+    read while the loop is late by more than read_lag_s, with which a full answer is still in time, and more below half
+    of it. Refusing grows above refuse_lag_s and shrinks below half; `never_refused` are let in at the worst."""
 
     patience_s: float = 0.1
     deadline_s: float = 0.145
@@ -65,6 +67,7 @@ class AdmissionPolicy:
     end: float = 0.7
     kept: float = 0.2
     thin_below: float = 0.5
+    read_lag_s: float = 0.03
     refuse_lag_s: float = 0.1
     never_refused: float = 0.1
     look_s: float = 8.0
@@ -83,6 +86,7 @@ class Admission:
         "_looked",
         "_policy",
         "_rate",
+        "_reading",
         "_rest_s",
         "_seen",
         "_simple_given",
@@ -91,6 +95,7 @@ class Admission:
         "answered",
         "lag_s",
         "overloaded",
+        "read",
     )
 
     def __init__(self, policy: AdmissionPolicy | None = None) -> None:
@@ -107,7 +112,9 @@ class Admission:
         self._simple_given = False  # since the last `full`
         self._full_at = float("-inf")  # when the last one was let in
         self._credit = 0.0  # of a request to be let in while some are refused
+        self._reading = 0.0  # of a list to be read while some are not
         self.answered = 1.0  # share of the requests that is not refused
+        self.read = 1.0  # share of the lists that is read from the store
         self.lag_s = 0.0
         self.overloaded = False
 
@@ -149,6 +156,11 @@ class Admission:
             if not (self.overloaded and self._simple_given):
                 start = "simple_ranking"
             self._simple_given = True
+        if start == "lists" and self.read < 1.0 and self.load > 1.0:
+            self._reading += self.read
+            if self._reading < 1.0:
+                return "at_hand"
+            self._reading -= 1.0
         return start
 
     def _tell_state(self, now: float, wait_s: float, patience_s: float) -> None:
@@ -177,12 +189,10 @@ class Admission:
 
     def tick(self, late_s: float) -> None:
         """How late the event loop was for something that was due, asked some hundred times a second."""
+        policy = self._policy
         self.lag_s += LATENESS * (late_s - self.lag_s)
-        limit = self._policy.refuse_lag_s
-        if self.lag_s > limit:
-            self.answered = max(self.answered * REFUSE_MORE, self._policy.never_refused)
-        elif self.lag_s < limit / 2:
-            self.answered = min(self.answered + REFUSE_LESS, 1.0)
+        self.read = _followed(self.read, self.lag_s, policy.read_lag_s)
+        self.answered = max(_followed(self.answered, self.lag_s, policy.refuse_lag_s), policy.never_refused)
 
     def thin(self, quality: float) -> bool:
         """True: the deep ranker is not worth its time for a user of whose features so small a share is there.
@@ -209,3 +219,10 @@ class Admission:
     def load(self) -> float:
         """Threads that it would take to rank all requests fully, as they came of late."""
         return self._rate * self._cost_s["full"]
+
+
+def _followed(share: float, lag_s: float, limit_s: float) -> float:
+    """Quickly down while the loop is too late, slowly up when it is well below that."""
+    if lag_s > limit_s:
+        return share * FEWER
+    return min(share + MORE, 1.0) if lag_s < limit_s / 2 else share

@@ -26,6 +26,7 @@ from bentos.recommender.requests import decode
 from bentos.recommender.runtime import Answer, Runtime
 from contracts.errors import Overloaded
 from contracts.http import RecommendationResponse, RecommendedItem
+from contracts.serving import UNRANKED
 
 log = logging.getLogger("streamrec.serving")
 
@@ -44,7 +45,7 @@ async def _recommend(scope: Scope, receive: Receive, send: Send, runtime: Runtim
     began = scope["streamrec.began"]
     aim = runtime.admit(began, front, within_ms)  # Overloaded here is a 429: nothing was done yet
     try:
-        if aim == "lists":  # before a client could leave
+        if aim in UNRANKED:  # before a client could leave
             answer = await runtime.recommend(request, request_id, began, front, aim, within_ms)
         else:
             async with Attended(receive):

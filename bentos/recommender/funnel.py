@@ -33,7 +33,7 @@ from bentos.recommender.stages import Stages
 from bentos.recommender.types import Candidates, Query, Slate, SourceResult, User
 from contracts.errors import ArtifactError
 from contracts.rules import RulesDocument
-from contracts.serving import SOURCES
+from contracts.serving import SOURCES, UNRANKED
 from features.online.base import ItemSnapshot, UserState
 
 T = TypeVar("T")
@@ -87,12 +87,13 @@ class Funnel:
             Overloaded: not even popularity is there.
         """
         began = time.perf_counter()
-        if query.aim == "lists":
+        if query.aim in UNRANKED:
             flight = InFlight(query)
-            if getattr(store, "waits", True):
-                flight.plan = self.config.budgets.plan(began, query.deadline)
-            await self._read(flight, store)
-            return self._ladder.lowest(flight, "the aim is lists")
+            if query.aim == "lists":
+                if getattr(store, "waits", True):
+                    flight.plan = self.config.budgets.plan(began, query.deadline)
+                await self._read(flight, store)
+            return self._ladder.lowest(flight, f"the aim is {query.aim}")
         plan = self.config.budgets.plan(began, query.deadline)
         flight = InFlight(query, plan=plan, not_begun=self.not_begun)
         try:

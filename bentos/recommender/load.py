@@ -11,7 +11,7 @@ from bentos.recommender.admission import Admission, AdmissionPolicy, Computed
 from bentos.recommender.compute import Compute
 from bentos.recommender.types import Slate, User
 from contracts.errors import Overloaded
-from contracts.serving import RANKERS, Aim
+from contracts.serving import RANKERS, UNRANKED, Aim
 
 TICK_S = 0.01
 # Stages that do not run on the compute thread, or inside another one.
@@ -63,13 +63,13 @@ class Load:
         if start is None:
             raise Overloaded("requests come faster than even lists can be sent", retry_after_s=1)
         aim = start if self._ceiling == "full" else _lower(start, self._ceiling)
-        if aim != "lists":
+        if aim not in UNRANKED:
             self.admission.let_in(_computed(aim))
         return aim
 
     def done(self, aim: Aim) -> None:
         """A request that `aim` let in has its answer, or its client has left."""
-        if aim != "lists":
+        if aim not in UNRANKED:
             self.admission.done(_computed(aim))
 
     def thin(self, user: User) -> str:
@@ -102,5 +102,5 @@ def _computed(aim: Aim) -> Computed:
 
 
 def _lower(start: Aim, ceiling: Aim) -> Aim:
-    order: tuple[Aim, ...] = ("full", "simple_ranking", "retrieval", "lists")
+    order: tuple[Aim, ...] = ("full", "simple_ranking", "retrieval", "lists", "at_hand")
     return max(start, ceiling, key=order.index)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bentos.recommender.breaker import Breaker
 from bentos.recommender.rankers.base import Rows, Scorer
 from bentos.recommender.types import Candidates
-from contracts.serving import RANKERS, Aim, RankedBy
+from contracts.serving import RANKERS, UNRANKED, Aim, RankedBy
 
 # What a scorer elsewhere said: its scores, or why it gave none.
 Given = Mapping[str, NDArray[np.float32] | str]
@@ -19,7 +19,7 @@ NOT_ASKED: Mapping[Aim, frozenset[RankedBy]] = {
     "full": frozenset(),
     "simple_ranking": frozenset(RANKERS),
     "retrieval": frozenset({*RANKERS, "logistic"}),
-    "lists": frozenset({*RANKERS, "logistic"}),
+    **dict.fromkeys(UNRANKED, frozenset({*RANKERS, "logistic"})),
 }
 
 

@@ -487,6 +487,20 @@ def test_a_request_that_starts_at_the_lists_never_waits_for_the_compute_thread(m
     assert serve(funnel, ask("nobody", aim="lists")).degradation == "popularity"
 
 
+def test_a_request_that_starts_at_what_is_at_hand_reads_nothing(models: Models, ask: Any) -> None:
+    class Unread:
+        async def read_user(self, user_id: str) -> UserState:
+            raise AssertionError("read the online store")
+
+    listed = PrecomputedList(("i8", "i4"), (0.9, 0.8), "s1", "streamrec:1", NOW_US, "all")
+    funnel = Funnel(models, default_rules())
+    full = serve(funnel, ask(), Store(replace(state(), precomputed=listed)))
+    last, popular = (serve(funnel, ask(user, aim="at_hand"), Unread()) for user in ("u1", "nobody"))
+    assert (last.degradation, set(last.item_ids)) == ("cached", set(full.item_ids))
+    assert popular.degradation == "popularity"
+    assert not any("store" in note for note in (*last.notes, *popular.notes))
+
+
 def test_nothing_more_is_begun_for_a_request_that_was_given_up(models: Models, ask: Any, compute: Any) -> None:
     funnel = Funnel(models, default_rules(), compute=compute)
     begun, let_go, ranked = threading.Event(), threading.Event(), []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bentos.recommender.admission import Admission, AdmissionPolicy
 
-ORDER = ["full", "simple_ranking", "lists", None]  # best to worst
+ORDER = ["full", "simple_ranking", "lists", "at_hand", None]  # best to worst
 PLENTY = 10.0
 
 
@@ -282,6 +282,31 @@ def test_a_flood_of_cheap_answers_leaves_full_ones_their_share():
             admission.done("full")
     assert taken.count("full") * cost / 2.0 == pytest.approx(policy.kept, rel=0.1)
     assert set(taken) == {"full", "lists"}
+
+
+def test_lists_are_read_no_more_before_anybody_is_refused():
+    """A loop that is late by more than a full answer has room for: what is at hand costs it a third of a list."""
+    admission, now, taken = overloaded(), 0.0, []
+    for _ in range(60):
+        admission.tick(1.5 * AdmissionPolicy().read_lag_s)
+        for _ in range(10):
+            now += 1e-3
+            taken.append(start(admission, now, queued_s=1.0))
+    assert taken[0] == "lists"
+    assert set(taken[-300:]) == {"at_hand"}
+    assert None not in taken
+    for _ in range(200):
+        admission.tick(0.0)
+        now += 1e-3
+        taken.append(start(admission, now, queued_s=1.0))
+    assert set(taken[-100:]) == {"lists"}
+
+
+def test_a_loop_that_is_late_without_load_still_reads_lists():
+    admission = Admission()
+    for _ in range(60):
+        admission.tick(0.09)
+    assert start(admission, 60.0, left_s=0.0) == "lists"
 
 
 def test_a_user_without_features_loses_the_deep_ranker_only_under_overload():
