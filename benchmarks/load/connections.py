@@ -37,6 +37,7 @@ class _Connection:
     sent: float = 0.0
     busy: bool = False
     whole: bool = False
+    kept: bool = False  # the answer leaves the connection open; the parser knows it in its callbacks alone
     body: list[bytes] = field(default_factory=list)
     parser: httptools.HttpResponseParser | None = None
 
@@ -45,7 +46,8 @@ class _Connection:
         self.body.append(body)
 
     def on_message_complete(self) -> None:
-        self.whole = True
+        assert self.parser is not None
+        self.whole, self.kept = True, self.parser.should_keep_alive()
 
 
 class Connections:
@@ -143,8 +145,7 @@ class Connections:
             )
             connection.body.clear()
             connection.busy = connection.whole = False
-            if connection.parser.should_keep_alive():
-                connection.parser = httptools.HttpResponseParser(connection)
+            if connection.kept:
                 self._free.append(connection)
             else:
                 self._drop(connection)

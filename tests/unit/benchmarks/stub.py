@@ -17,9 +17,11 @@ class Stub:
     hold: Callable[[int], float | None]
     status: Callable[[int], int] = lambda n: 200
     port: int = 0
+    connections: int = 0
     asked: list[bytes] = field(default_factory=list)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")

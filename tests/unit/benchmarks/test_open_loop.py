@@ -37,6 +37,13 @@ def test_a_stall_is_charged_to_every_request_that_should_have_been_asked_in_it()
     assert np.mean(found.latencies_s) > 0.19
 
 
+def test_a_connection_that_has_its_answer_is_used_again():
+    """A new one for each request would charge the server, and its queue of connections, to every latency."""
+    stub = Stub(lambda n: 0.0)
+    assert load(stub, np.arange(20) / 50, limit=64).ok == 20
+    assert stub.connections < 10
+
+
 def test_slow_answers_do_not_hold_back_the_next_requests():
     found = load(Stub(lambda n: 0.2), np.arange(50) / 1000)
     assert found.ok == 50
