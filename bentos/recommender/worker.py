@@ -34,8 +34,9 @@ GRACEFUL_S = 10
 CLOSE_S = 5  # for what comes after the last request, before a worker is killed
 ACCEPT_S = 1.0
 # Of one listening socket libuv accepts a single connection each time round the loop. Under load a round takes
-# milliseconds, and new connections would wait at the door for seconds, where no admission sees them.
-DOORS = 8
+# milliseconds, and new connections would wait at the door for seconds, where no admission sees them. A door more costs
+# each new connection a system call that finds nobody.
+DOORS = 32
 RUNNER_BODY_BYTES = 64 << 20
 SPARE_FILES = 256  # logs, stores, models: what a worker opens besides connections
 SERVICE = "bentos.recommender.service:Recommender"
