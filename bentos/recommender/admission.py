@@ -34,7 +34,8 @@ Lists are answered on the event loop, so they are full when the loop is: when it
 after tick, and there is the load for it. First fewer and fewer of them are read from the online store, which is most of
 what a list costs; the others are what is at hand: the user's last slate, or what is popular. Only when the loop is late
 all the same are some refused, the more the longer it lasts, and never all: to refuse costs the loop too, and clients
-that come again at once could keep it late with nothing else. One long pause of the machine is no reason.
+that come again at once could keep it late with nothing else. What counts is the least that it was late by of the last
+three ticks: one long pause of the machine is no reason (CoDel's standing delay).
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
 RATE_S = 0.3  # time over which the rate of requests is averaged
 LATENESS = 0.1  # weight of the newest tick of the loop
 LOOPS = 3  # times that a full answer waits for the loop: when it comes, between its two jobs, and when it is made
+TICK_S = 0.01  # between two looks at how late the loop is, when it is not
 FEWER, MORE = 0.8, 0.02  # of what is let in or read, each tick: to the worst within a dozen, back within fifty
+NEARLY_NONE = 0.05  # of the lists are read: what is left to do is to refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Admission:
         "_cost_s",
         "_credit",
         "_full_at",
+        "_late",
         "_let_in",
         "_look_at",
         "_looked",
@@ -116,6 +120,7 @@ class Admission:
         self.answered = 1.0  # share of the requests that is not refused
         self.read = 1.0  # share of the lists that is read from the store
         self.lag_s = 0.0
+        self._late = (0.0, 0.0)  # the last two ticks
         self.overloaded = False
 
     def start(self, now: float, *, left_s: float, queued_s: float, stretch: float = 1.0) -> Start | None:
@@ -191,8 +196,13 @@ class Admission:
         """How late the event loop was for something that was due, asked some hundred times a second."""
         policy = self._policy
         self.lag_s += LATENESS * (late_s - self.lag_s)
-        self.read = _followed(self.read, self.lag_s, policy.read_lag_s)
-        self.answered = max(_followed(self.answered, self.lag_s, policy.refuse_lag_s), policy.never_refused)
+        standing_s = min(late_s, *self._late)
+        self._late = (late_s, self._late[0])
+        ticks = 1.0 + standing_s / TICK_S  # that there was time for: a loop that is very late looks at itself rarely
+        self.read = _followed(self.read, standing_s, policy.read_lag_s, FEWER**ticks)
+        if self.read < NEARLY_NONE or standing_s < policy.refuse_lag_s:
+            answered = _followed(self.answered, standing_s, policy.refuse_lag_s, FEWER)
+            self.answered = max(answered, policy.never_refused)
 
     def thin(self, quality: float) -> bool:
         """True: the deep ranker is not worth its time for a user of whose features so small a share is there.
@@ -221,8 +231,8 @@ class Admission:
         return self._rate * self._cost_s["full"]
 
 
-def _followed(share: float, lag_s: float, limit_s: float) -> float:
+def _followed(share: float, lag_s: float, limit_s: float, fewer: float) -> float:
     """Quickly down while the loop is too late, slowly up when it is well below that."""
     if lag_s > limit_s:
-        return share * FEWER
+        return share * fewer
     return min(share + MORE, 1.0) if lag_s < limit_s / 2 else share

@@ -7,13 +7,12 @@ import math
 import time
 from collections.abc import Mapping
 
-from bentos.recommender.admission import Admission, AdmissionPolicy, Computed
+from bentos.recommender.admission import TICK_S, Admission, AdmissionPolicy, Computed
 from bentos.recommender.compute import Compute
 from bentos.recommender.types import Slate, User
 from contracts.errors import Overloaded
 from contracts.serving import RANKERS, UNRANKED, Aim
 
-TICK_S = 0.01
 # Stages that do not run on the compute thread, or inside another one.
 ELSEWHERE = ("store", "hydrate", "rows", "runner.", "retrieval.", "ladder.")
 
