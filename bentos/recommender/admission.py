@@ -34,8 +34,9 @@ Lists are answered on the event loop, so they are full when the loop is: when it
 after tick, and there is the load for it. First fewer and fewer of them are read from the online store, which is most of
 what a list costs; the others are what is at hand: the user's last slate, or what is popular. Only when the loop is late
 all the same are some refused, the more the longer it lasts, and never all: to refuse costs the loop too, and clients
-that come again at once could keep it late with nothing else. What counts is the least that it was late by of the last
-three ticks: one long pause of the machine is no reason (CoDel's standing delay).
+that come again at once could keep it late with nothing else. What counts is the least that it was late by in three
+ticks (CoDel's standing delay), counted anew after each change: one long pause of the machine is no reason. As what it
+is late by is the work of one round, the share shrinks by as many times as that is too much.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ RATE_S = 0.3  # time over which the rate of requests is averaged
 LATENESS = 0.1  # weight of the newest tick of the loop
 LOOPS = 3  # times that a full answer waits for the loop: when it comes, between its two jobs, and when it is made
 TICK_S = 0.01  # between two looks at how late the loop is, when it is not
-FEWER, MORE = 0.8, 0.02  # of what is let in or read, each tick: to the worst within a dozen, back within fifty
+TICKS = 3  # in a row that say the same
+FEWER, MORE = 0.8, 0.02  # of what is let in or read: at most so many when the loop is late, each tick so many when not
 NEARLY_NONE = 0.05  # of the lists are read: what is left to do is to refuse
 
 
@@ -61,7 +63,7 @@ class AdmissionPolicy:
     offered work, in threads. kept: the share of the core that `full` has under overload whatever the loop is late by.
     thin_below: while overloaded, no deep ranking for a user of whose features a smaller share is there. Fewer lists are
     read while the loop is late by more than read_lag_s, with which a full answer is still in time, and more below half
-    of it. Refusing grows above refuse_lag_s and shrinks below half; `never_refused` are let in at the worst."""
+    of it. Refusing grows above refuse_lag_s and shrinks below it; `never_refused` are let in at the worst."""
 
     patience_s: float = 0.1
     deadline_s: float = 0.145
@@ -120,7 +122,7 @@ class Admission:
         self.answered = 1.0  # share of the requests that is not refused
         self.read = 1.0  # share of the lists that is read from the store
         self.lag_s = 0.0
-        self._late = (0.0, 0.0)  # the last two ticks
+        self._late: tuple[float, ...] = ()  # the last `TICKS` ticks, since a share was made smaller
         self.overloaded = False
 
     def start(self, now: float, *, left_s: float, queued_s: float, stretch: float = 1.0) -> Start | None:
@@ -196,13 +198,21 @@ class Admission:
         """How late the event loop was for something that was due, asked some hundred times a second."""
         policy = self._policy
         self.lag_s += LATENESS * (late_s - self.lag_s)
-        standing_s = min(late_s, *self._late)
-        self._late = (late_s, self._late[0])
-        ticks = 1.0 + standing_s / TICK_S  # that there was time for: a loop that is very late looks at itself rarely
-        self.read = _followed(self.read, standing_s, policy.read_lag_s, FEWER**ticks)
-        if self.read < NEARLY_NONE or standing_s < policy.refuse_lag_s:
-            answered = _followed(self.answered, standing_s, policy.refuse_lag_s, FEWER)
-            self.answered = max(answered, policy.never_refused)
+        self._late = (*self._late[1 - TICKS :], late_s)
+        if len(self._late) < TICKS:
+            return
+        standing_s = min(self._late)
+        if standing_s > policy.read_lag_s and self.read >= NEARLY_NONE:
+            self.read *= min(FEWER, policy.read_lag_s / standing_s)
+            self._late = ()
+        elif standing_s > policy.refuse_lag_s:
+            self.answered *= min(FEWER, policy.refuse_lag_s / standing_s)
+            self.answered = max(self.answered, policy.never_refused)
+            self._late = ()
+        else:
+            self.answered = min(self.answered + MORE, 1.0)
+            if standing_s < policy.read_lag_s / 2:
+                self.read = min(self.read + MORE, 1.0)
 
     def thin(self, quality: float) -> bool:
         """True: the deep ranker is not worth its time for a user of whose features so small a share is there.
@@ -229,10 +239,3 @@ class Admission:
     def load(self) -> float:
         """Threads that it would take to rank all requests fully, as they came of late."""
         return self._rate * self._cost_s["full"]
-
-
-def _followed(share: float, lag_s: float, limit_s: float, fewer: float) -> float:
-    """Quickly down while the loop is too late, slowly up when it is well below that."""
-    if lag_s > limit_s:
-        return share * fewer
-    return min(share + MORE, 1.0) if lag_s < limit_s / 2 else share
