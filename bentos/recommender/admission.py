@@ -27,8 +27,8 @@ would keep itself up. Only answers of the calm state tell whether it is still th
 after twice that each time that it was. A look at an overload that is real makes a dozen requests or two wait as long as
 the deadline allows, which is why looks are rare.
 
-However late the loop is, `full` keeps a share of the core: a flood of cheap answers, which clients in a closed loop
-make of themselves, would else leave a thread idle that could rank for some of them.
+As long as the loop leaves time for a full answer, `full` keeps a share of the core: a flood of cheap answers, which
+clients in a closed loop make of themselves, would else leave a thread idle that could rank for some of them.
 
 Lists are answered on the event loop, so they are full when the loop is: when it comes late to whatever is due, tick
 after tick, and there is the load for it. First fewer and fewer of them are read from the online store, which is most of
@@ -46,21 +46,21 @@ from typing import Literal
 from bentos.recommender.average import moved
 
 Computed = Literal["full", "simple_ranking"]
-Start = Literal["full", "simple_ranking", "lists", "at_hand"]
+Start = Literal["full", "simple_ranking", "lists"]
 FIRST_GUESS_S: dict[Computed, float] = {"full": 5e-3, "simple_ranking": 2.5e-3}
 RATE_S = 0.3  # time over which the rate of requests is averaged
 LATENESS = 0.1  # weight of the newest tick of the loop
 LOOPS = 3  # times that a full answer waits for the loop: when it comes, between its two jobs, and when it is made
-TICK_S = 0.01  # between two looks at how late the loop is, when it is not
-TICKS = 3  # in a row that say the same
-FEWER, MORE = 0.8, 0.02  # of what is let in or read: at most so many when the loop is late, each tick so many when not
-NEARLY_NONE = 0.05  # of the lists are read: what is left to do is to refuse
+TICKS = 3  # that a lateness must stand for, before anything is done about it
+FEWER = 0.8  # a share shrinks to at most so much of itself
+MORE = 0.02  # and grows by so much each tick: back within fifty
+NEARLY_NONE = 0.05  # a share of lists to read below which only refusing helps
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
     """deadline_s: when a computed slate must be there. full_wait, simple_wait: in service times of a full request. end:
-    offered work, in threads. kept: the share of the core that `full` has under overload whatever the loop is late by.
+    offered work, in threads. kept: the share of the core that `full` has under overload, where it can be in time.
     thin_below: while overloaded, no deep ranking for a user of whose features a smaller share is there. Fewer lists are
     read while the loop is late by more than read_lag_s, with which a full answer is still in time, and more below half
     of it. Refusing grows above refuse_lag_s and shrinks below it; `never_refused` are let in at the worst."""
@@ -163,12 +163,16 @@ class Admission:
             if not (self.overloaded and self._simple_given):
                 start = "simple_ranking"
             self._simple_given = True
-        if start == "lists" and self.read < 1.0 and self.load > 1.0:
+        return start
+
+    def reads(self) -> bool:
+        """Whether this one of the lists is to be read from the store; else what is at hand has to do."""
+        if self.read < 1.0 and self.load > 1.0:
             self._reading += self.read
             if self._reading < 1.0:
-                return "at_hand"
+                return False
             self._reading -= 1.0
-        return start
+        return True
 
     def _tell_state(self, now: float, wait_s: float, patience_s: float) -> None:
         policy = self._policy
@@ -209,10 +213,10 @@ class Admission:
             self.answered *= min(FEWER, policy.refuse_lag_s / standing_s)
             self.answered = max(self.answered, policy.never_refused)
             self._late = ()
-        else:
+        elif self.answered < 1.0:
             self.answered = min(self.answered + MORE, 1.0)
-            if standing_s < policy.read_lag_s / 2:
-                self.read = min(self.read + MORE, 1.0)
+        elif standing_s < policy.read_lag_s / 2:  # not before all are answered
+            self.read = min(self.read + MORE, 1.0)
 
     def thin(self, quality: float) -> bool:
         """True: the deep ranker is not worth its time for a user of whose features so small a share is there.

@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Mapping
 
-from bentos.recommender.admission import TICK_S, Admission, AdmissionPolicy, Computed
+from bentos.recommender.admission import Admission, AdmissionPolicy, Computed
 from bentos.recommender.compute import Compute
 from bentos.recommender.types import Slate, User
 from contracts.errors import Overloaded
 from contracts.serving import RANKERS, UNRANKED, Aim
 
+TICK_S = 0.01
 # Stages that do not run on the compute thread, or inside another one.
 ELSEWHERE = ("store", "hydrate", "rows", "runner.", "retrieval.", "ladder.")
 
@@ -62,6 +63,8 @@ class Load:
         if start is None:
             raise Overloaded("requests come faster than even lists can be sent", retry_after_s=1)
         aim = start if self._ceiling == "full" else _lower(start, self._ceiling)
+        if aim == "lists" and not self.admission.reads():
+            aim = "at_hand"
         if aim not in UNRANKED:
             self.admission.let_in(_computed(aim))
         return aim

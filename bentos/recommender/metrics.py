@@ -62,13 +62,15 @@ class Metrics:
         self.in_flight = Level(Gauge("in_flight", "Requests being answered.", multiprocess_mode="livesum", **named))
         self.queue = Gauge("compute_queue", "Jobs of the compute thread.", multiprocess_mode="livesum", **named)
         self.lag = Gauge("loop_lag_seconds", "How late the event loop is.", multiprocess_mode="livemax", **named)
+        self.shares = Gauge(
+            "overload_share",
+            "Of requests that are not refused (`answered`), and of lists that are read from the store (`read`).",
+            ("of",),
+            multiprocess_mode="livemin",
+            **named,
+        )
         self.admitted = Counts(
-            Counter(
-                "admissions",
-                "Requests by the rung where they were let in, or refused.",
-                ("aim",),
-                **named,
-            )
+            Counter("admissions", "Requests by the rung that they were let in at, or refused.", ("aim",), **named)
         )
         self.ready = Gauge(
             "ready", "1 ready, 0.5 degraded, 0 nothing can be served.", multiprocess_mode="livemin", **named

@@ -77,6 +77,8 @@ class Popular:
             stages_ms=flight.trace.stages_ms,
             trace=flight.trace,
             used=flight.used or user.used,
+            state=flight.state or user.state,
+            aim=query.aim,
         )
 
     def _for(self, query: Query) -> _Made | None:

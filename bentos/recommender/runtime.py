@@ -391,6 +391,8 @@ class Runtime:
         self.metrics.queue.set(self._compute.waiting)
         self.metrics.rung.set(DEGRADATIONS.index(self._rungs.rung))
         self.metrics.lag.set(self._load.admission.lag_s)
+        for of in ("answered", "read"):
+            self.metrics.shares.labels(of).set(getattr(self._load.admission, of))
         for name, counts in (("exposures", self._exposures.counts()), ("contexts", self._contexts.counts())):
             for state in ("written", "dropped", "errors", "queued"):
                 self.metrics.records.labels(name, state).set(getattr(counts, state))

@@ -498,6 +498,7 @@ def test_a_request_that_starts_at_what_is_at_hand_reads_nothing(models: Models, 
     last, popular = (serve(funnel, ask(user, aim="at_hand"), Unread()) for user in ("u1", "nobody"))
     assert (last.degradation, set(last.item_ids)) == ("cached", set(full.item_ids))
     assert popular.degradation == "popularity"
+    assert (full.aim, last.aim, popular.aim) == ("full", "at_hand", "at_hand")
     assert not any("store" in note for note in (*last.notes, *popular.notes))
 
 

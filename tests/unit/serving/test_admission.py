@@ -17,6 +17,8 @@ PLENTY = 10.0
 
 def start(admission, now, *, left_s=PLENTY, queued_s=0.0):
     aim = admission.start(now, left_s=left_s, queued_s=queued_s)
+    if aim == "lists" and not admission.reads():
+        aim = "at_hand"
     if aim in ("full", "simple_ranking"):
         admission.let_in(aim)
     return aim
@@ -228,9 +230,10 @@ def test_it_recovers_by_itself_whatever_came_before(looks):
         now += gap
         admission.tick(late_s)
         start(admission, now, queued_s=queued_s)
-    for _ in range(100):
+    for _ in range(110):
         admission.tick(0.0)
     assert start(admission, now + 5.0) == "full"
+    assert (admission.answered, admission.read) == (1.0, 1.0)
 
 
 def test_one_pause_of_the_machine_refuses_nobody_and_a_loop_that_stays_late_does():
@@ -301,6 +304,27 @@ def test_lists_are_read_no_more_before_anybody_is_refused():
         now += 1e-3
         taken.append(start(admission, now, queued_s=1.0))
     assert set(taken[-100:]) == {"lists"}
+
+
+def test_lists_are_not_read_again_before_all_are_answered():
+    admission = overloaded()
+    for _ in range(40):
+        admission.tick(0.4)
+    unread = admission.read
+    assert admission.answered == AdmissionPolicy().never_refused
+    while admission.answered < 1.0:
+        assert admission.read == unread
+        admission.tick(0.0)
+    admission.tick(0.0)
+    assert admission.read > unread
+
+
+def test_a_loop_that_is_late_two_times_of_three_is_not_late_all_the_time():
+    admission = overloaded()
+    for _ in range(20):
+        for late_s in (0.4, 0.4, 0.0):
+            admission.tick(late_s)
+    assert (admission.answered, admission.read) == (1.0, 1.0)
 
 
 def test_a_loop_that_is_late_without_load_still_reads_lists():

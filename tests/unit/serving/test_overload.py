@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -89,6 +90,29 @@ def test_with_lists_full_too_the_rest_is_told_when_to_come_again(world, tmp_path
     status, headers, problem = asyncio.run(main())
     assert (status, headers[b"retry-after"]) == (429, b"1")
     assert problem["type"].endswith("overloaded")
+
+
+@pytest.mark.parametrize("ceiling", ["lists", "full"])
+def test_a_loop_that_stays_late_answers_from_what_is_at_hand_whatever_the_ceiling(ceiling, world, tmp_path):
+    async def main():
+        runtime = serving(world, tmp_path, aim=ceiling)
+        runtime._load.close()  # the ticks are those that follow
+        admission, app = runtime._load.admission, Entry(None, lambda: runtime)
+        for _ in range(200):
+            runtime.admit(time.perf_counter(), None, within_ms=0.0)  # more than one thread's load
+        for _ in range(9):
+            admission.tick(0.09)
+        admission.overloaded, admission._look_at, admission.lag_s = True, float("inf"), 10.0
+        status, _, answer = await ask(app, 0)
+        runtime.observe()
+        counted = runtime.metrics.render().decode()
+        await runtime.close()
+        return status, answer["degradation"], counted
+
+    status, degradation, counted = asyncio.run(main())
+    assert (status, degradation) == (200, "popularity")
+    assert 'streamrec_admissions_total{aim="at_hand"}' in counted
+    assert 'aim="refused"' not in counted
 
 
 def test_an_operator_may_lower_the_ceiling(world, tmp_path):
