@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ from bentos.recommender.wire import RemoteScorer, pack_rows
 from contracts.serving import DEGRADATIONS
 from contracts.settings import Settings
 from registry.artifacts import open_bundle
+from tests.ranking_bundles import trees_in_its_place
 from tests.serving_processes import alive, answers, free_port, running, wait_until
 
 SERVE = ["-m", "cli", "serve", "--port", "0", "--json", "--drain-s", "0"]
@@ -53,6 +55,20 @@ def test_two_hundred_users_get_the_same_slates_from_both(distributed, colocated)
         theirs = list(pool.map(lambda user: slate(distributed, user), range(200)))
     assert {degradation for degradation, _ in ours} == {"full"}
     assert ours == theirs
+
+
+def test_a_ranking_process_with_trees_gives_the_slates_of_one_process(world, tmp_path):
+    folder = tmp_path / "world"
+    shutil.copytree(world, folder)
+    trees_in_its_place(folder / "ranking")
+    given = {}
+    for topology in ("colocated", "distributed"):
+        command = [*SERVE, "--topology", topology]
+        with running(command, tmp_path / topology, folder, STREAMREC_PATIENCE_MS="10000") as served:
+            answers = [served.recommend(user_id=f"u{user}", k=20, context={"country": "DE"}) for user in range(20)]
+        assert {(answer["degradation"], answer["ranked_by"]) for answer in answers} == {("full", "trees")}
+        given[topology] = [[(i["item_id"], round(i["score"], 4)) for i in answer["items"]] for answer in answers]
+    assert given["colocated"] == given["distributed"]
 
 
 def test_the_runners_are_processes_of_their_own_on_unix_sockets_only(distributed):

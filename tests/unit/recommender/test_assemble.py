@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from benchmarks.reference_world import write_world
@@ -15,14 +14,13 @@ from bentos.recommender.assemble import load_models
 from bentos.recommender.compose import scorers
 from bentos.recommender.funnel import Funnel
 from bentos.recommender.rankers.dcn import FoldedRanker
-from bentos.recommender.rankers.lightgbm_text import Tree
 from bentos.recommender.rankers.onnx_graph import OnnxRanker
 from bentos.recommender.rules import default_rules
 from contracts.rules import RulesDocument
 from features.online.base import UserState
-from features.ranking import WIDTH, row_schema
+from features.ranking import WIDTH
 from registry.artifacts import FAST_RANKER, KINDS, Kind, open_bundle, seal, verify
-from training.models.trees import Trees, trees_graph
+from tests.ranking_bundles import resealed, trees_in_its_place
 
 
 @pytest.fixture(scope="module")
@@ -126,23 +124,9 @@ def test_a_bundle_from_before_the_fast_graph_serves_the_plain_one(folders: Mappi
     assert slate.degradation == "full"
 
 
-def resealed(folder: Path, **params: object) -> None:
-    """The ranking bundle again, whose manifest says something else of it."""
-    manifest = open_bundle(folder, "ranking").manifest
-    kept = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "params")}
-    seal(folder, **kept, params=params)
-
-
 @pytest.fixture
 def with_trees(folders: Mapping[Kind, Path]) -> Mapping[Kind, Path]:
-    """The same world, ranked by trees: two leaves, by the retrieval score."""
-    for file in ("dcn.onnx", FAST_RANKER):
-        (folders["ranking"] / file).unlink()
-    columns = row_schema().names
-    at, left, right = np.array([columns.index("retrieval")]), np.array([-1]), np.array([-2])
-    tree = Tree(at, np.array([0.5]), left, right, np.array([-2.0, -1.0]))
-    onnx.save(trees_graph(Trees((tree,), np.ones(len(columns), bool))), str(folders["ranking"] / "trees.onnx"))
-    resealed(folders["ranking"], ranker="trees", format="onnx")
+    trees_in_its_place(folders["ranking"])
     return folders
 
 
