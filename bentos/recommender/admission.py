@@ -92,7 +92,6 @@ class Admission:
         "_looked",
         "_policy",
         "_rate",
-        "_reading",
         "_rest_s",
         "_seen",
         "_simple_given",
@@ -117,8 +116,7 @@ class Admission:
         self._rest_s = self._policy.look_s
         self._simple_given = False  # since the last `full`
         self._full_at = float("-inf")  # when the last one was let in
-        self._credit = 0.0  # of a request to be let in while some are refused
-        self._reading = 0.0  # of a list to be read while some are not
+        self._credit = {"answered": 0.0, "read": 0.0}  # towards the next one, while a share of them is not
         self.answered = 1.0  # share of the requests that is not refused
         self.read = 1.0  # share of the lists that is read from the store
         self.lag_s = 0.0
@@ -139,12 +137,8 @@ class Admission:
         left_s /= stretch
         patience_s = max(0.0, min(policy.patience_s, policy.deadline_s / stretch - full_s))
         self._tell_state(now, work_s, patience_s)
-        # A loop that is late without load was held up by something else: to refuse would not help it.
-        if self.answered < 1.0 and self.load > 1.0:
-            self._credit += self.answered
-            if self._credit < 1.0:
-                return None
-            self._credit -= 1.0
+        if not self._among("answered", self.answered):
+            return None
         wait_s, full_wait_s, simple_wait_s = work_s, patience_s, patience_s
         its_turn = False
         if self.overloaded:
@@ -167,12 +161,15 @@ class Admission:
 
     def reads(self) -> bool:
         """Whether this one of the lists is to be read from the store; else what is at hand has to do."""
-        if self.read < 1.0 and self.load > 1.0:
-            self._reading += self.read
-            if self._reading < 1.0:
-                return False
-            self._reading -= 1.0
-        return True
+        return self._among("read", self.read)
+
+    def _among(self, which: str, share: float) -> bool:
+        """Whether this one is of the share, which is spread evenly."""
+        # A loop that is late without load was held up by something else: to do less would not help it.
+        if share >= 1.0 or self.load <= 1.0:
+            return True
+        whole, self._credit[which] = divmod(self._credit[which] + share, 1.0)
+        return whole >= 1.0
 
     def _tell_state(self, now: float, wait_s: float, patience_s: float) -> None:
         policy = self._policy
