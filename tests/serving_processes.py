@@ -18,6 +18,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from contracts import tracking
+
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-of-the-tests"
 # Budgets of seconds: what a busy machine is late with is not what these tests ask about.
@@ -136,7 +138,7 @@ def running(
             **PATIENT,
             "STREAMREC_BREAKER_OPEN_S": "1",  # what is back is asked again soon
             "BENTOML_HOME": str(home / "bentoml"),
-            "BENTOML_DO_NOT_TRACK": "True",
+            **tracking.OFF,
             **env,
         },
     )

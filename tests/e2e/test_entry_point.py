@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from benchmarks.reference_world import write_world
+from contracts import tracking
 from contracts.evidence import Check
 from contracts.settings import Settings
 from registry.builds import build, make_plan
@@ -44,7 +45,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = home / "unpacked"
     subprocess.run(
         [sys.executable, "-c", UNPACK, bento.tag, str(folder)],
-        env={**os.environ, "BENTOML_HOME": str(home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"},
+        env={**os.environ, "BENTOML_HOME": str(home / "bentoml"), **tracking.OFF},
         check=True,
     )
     return folder, (folder / "env" / "docker" / "Dockerfile").read_text()

@@ -18,6 +18,7 @@ import pytest
 
 from bentos.telemetry.attempts import read_attempts
 from bentos.telemetry.exposures import read_exposures
+from contracts import tracking
 from contracts.routing import PUBLIC_KEY, ROUTING, Consumer, ReleaseRoute, RoutingTable, Target, Upstream
 from contracts.signing import Signer
 from tests.serving_processes import TOKEN, end_what_is_left, wait_until
@@ -127,7 +128,7 @@ class World:
                         "STREAMREC_DEADLINE_MS": str(deadline_ms),
                         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
                         "BENTOML_HOME": str(self.folder / "bentoml"),
-                        "BENTOML_DO_NOT_TRACK": "True",
+                        **tracking.OFF,
                         "OTEL_SDK_DISABLED": "true",
                         **env,
                     },

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmarks.reference_world import write_world
+from contracts import tracking
 from tests.integration.gateway.conftest import FRONT_KEY, ROOT, TOKEN, Load, canary
 from tests.serving_processes import wait_until
 
@@ -29,7 +30,7 @@ class Bento:
             "STREAMREC_PATIENCE_MS": "5000",
             "STREAMREC_RETRIEVAL_BUDGET_MS": "2000",
             "BENTOML_HOME": str(world.folder / "bentoml"),
-            "BENTOML_DO_NOT_TRACK": "True",
+            **tracking.OFF,
         }
         self._log = world.folder / f"{name}.log"
         self.process: subprocess.Popen | None = None
