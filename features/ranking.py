@@ -249,7 +249,7 @@ def rows(
     now_us: int,
     catalogue: Catalogue,
     block: ItemBlock,
-    item_embeddings: NDArray[np.float32],
+    item_embeddings: NDArray[np.float32] | None = None,
     brought: NDArray[np.bool_] | None = None,
     query_embedding: NDArray[np.float32] | None = None,
     graph_items: NDArray[np.float32] | None = None,
@@ -264,10 +264,10 @@ def rows(
 
     retrieval: [K] merged score; by_source: [K, S] normalised; brought: [K, S], default `by_source > 0`. history: item
     rows, newest first, history_age_h their ages. features: resolved values by name; `user_category_preferences` is a
-    mapping category → share. query_embedding: float32 [D] of the two-tower query, None when it is missing or late.
-    graph_items [N, G], graph_user [G]: LightGCN, None without; graph_norms: `norms_of(graph_items)`, where the caller
-    keeps them. n_seen: items that the user has met. item_item: weights between items, None without; met: int32 [M],
-    what the user took up, and met_at_us when.
+    mapping category → share. item_embeddings: float32 [N, D] of the two-tower, None without; query_embedding: [D] of
+    its query, None when it is missing or late. graph_items [N, G], graph_user [G]: LightGCN, None without; graph_norms:
+    `norms_of(graph_items)`, where the caller keeps them. n_seen: items that the user has met. item_item: weights
+    between items, None without; met: int32 [M], what the user took up, and met_at_us when.
     """
     k = len(items)
     if brought is None:
@@ -287,8 +287,8 @@ def rows(
     rest[np.argsort(-retrieval, kind="stable"), 1] = _log_ranks(k)
     rest[:, 2] = np.add.reduce(pair[:, N_SOURCES:RETRIEVAL].T.copy(), axis=0)
 
-    vectors = take_rows(item_embeddings, items)
-    if query_embedding is not None:
+    vectors = None if item_embeddings is None else take_rows(item_embeddings, items)
+    if vectors is not None and query_embedding is not None:
         rest[:, 3] = vectors @ query_embedding
     if graph_items is not None:
         graph = take_rows(graph_items, items)
@@ -320,7 +320,8 @@ def rows(
             gap[np.isnan(gap)] = 0
             rest[:, 8] = gap
             rest[:, 9] = np.abs(gap)
-        _extremes(vectors @ take_rows(item_embeddings, history).T, rest[:, 10], rest[:, 11])
+        if item_embeddings is not None and vectors is not None:
+            _extremes(vectors @ take_rows(item_embeddings, history).T, rest[:, 10], rest[:, 11])
         if graph_items is not None:
             past = take_rows(graph_items, history)
             past = past / (np.linalg.norm(past, axis=1, keepdims=True) + 1e-9)

@@ -210,32 +210,38 @@ class Stages:
         Raises:
             ArtifactError: the retrieval models are not there.
         """
+        return ranking_rows(**self.row_inputs(query, user, candidates, view))
+
+    def row_inputs(
+        self, query: Query, user: User, candidates: Candidates, view: ItemView | None = None
+    ) -> dict[str, Any]:
+        """What rows are made of: the arguments of `features.ranking.rows`. Raises as `rows` does."""
         loaded = self.models.retrieval
         if loaded is None:
             raise ArtifactError("no retrieval models to make rows from")
         known = loaded.graph_users is not None and user.row >= 0
-        return ranking_rows(
-            items=candidates.items,
-            retrieval=candidates.retrieval,
-            by_source=candidates.by_source,
-            history=user.history,
-            history_age_h=user.history_age_h,
-            features=user.features,
-            context=query.context,
-            now_us=query.now_us,
-            catalogue=self.models.catalogue,
-            block=(view or self.items.at(query.now_us)).block,
-            item_embeddings=loaded.embeddings,
-            brought=candidates.brought,
-            query_embedding=candidates.vector,
-            graph_items=loaded.graph_items,
-            graph_user=loaded.graph_users[user.row] if known and loaded.graph_users is not None else None,
-            graph_norms=self._graph_norms,
-            n_seen=len(user.seen),
-            item_item=loaded.item_item,
-            met=user.met,
-            met_at_us=user.met_at_us,
-        )
+        return {
+            "items": candidates.items,
+            "retrieval": candidates.retrieval,
+            "by_source": candidates.by_source,
+            "history": user.history,
+            "history_age_h": user.history_age_h,
+            "features": user.features,
+            "context": query.context,
+            "now_us": query.now_us,
+            "catalogue": self.models.catalogue,
+            "block": (view or self.items.at(query.now_us)).block,
+            "item_embeddings": loaded.embeddings,
+            "brought": candidates.brought,
+            "query_embedding": candidates.vector,
+            "graph_items": loaded.graph_items,
+            "graph_user": loaded.graph_users[user.row] if known and loaded.graph_users is not None else None,
+            "graph_norms": self._graph_norms,
+            "n_seen": len(user.seen),
+            "item_item": loaded.item_item,
+            "met": user.met,
+            "met_at_us": user.met_at_us,
+        }
 
     def rerank(
         self, flight: InFlight, ranked: Candidates, rerankers: Sequence[Reranker]

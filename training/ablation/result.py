@@ -29,8 +29,8 @@ class Ablated:
     """The funnel without one part. value: its NDCG@10; change, recall_change: without minus with, paired over users.
 
     recall_change: of recall@500; unknown where the candidates stay the same. cost_us: CPU time that a request is
-    spared, the middle one; NaN where the part has no time of its own. columns: of a group. shown: what the first ten
-    are like without it. why: what a reader must know of this line.
+    spared, the middle one; NaN where the part has no time of its own. columns: of a group; inputs: what has to be known
+    for them. shown: what the first ten are like without it. why: what a reader must know of this line.
     """
 
     kind: Kind
@@ -40,6 +40,7 @@ class Ablated:
     recall_change: Estimate
     cost_us: float
     columns: int = 0
+    inputs: tuple[str, ...] = ()
     shown: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
 
@@ -58,6 +59,7 @@ class Ablated:
             "without": self.name,
             **{name: value if math.isfinite(value) else None for name, value in figures.items()},
             "columns": self.columns,
+            "inputs": list(self.inputs),
             **self.shown,
             "why": self.why,
         }
@@ -66,7 +68,8 @@ class Ablated:
 @dataclass(frozen=True, slots=True)
 class Ablations:
     """parts: sources, groups of columns, rules. whole: NDCG@10 of the funnel as served, of the same users; recall: its
-    recall@500. request_us: CPU time of a whole request, the middle one; rows_us: of it, for all columns."""
+    recall@500. request_us: CPU time of a whole request, the middle one; rows_us: of it, for all columns; shared_us: of
+    that, what stays without the groups of columns that have a cost of their own."""
 
     parts: tuple[Ablated, ...]
     whole: Estimate
@@ -74,6 +77,7 @@ class Ablations:
     shown: Mapping[str, float]
     request_us: float
     rows_us: float
+    shared_us: float
     seconds: float
 
     def of(self, kind: Kind) -> list[Ablated]:
@@ -110,6 +114,7 @@ class Ablations:
             "shown": dict(self.shown),
             "request_us": _number(self.request_us),
             "rows_us": _number(self.rows_us),
+            "shared_us": _number(self.shared_us),
             "seconds": round(self.seconds, 2),
             "parts": self.table(),
         }

@@ -3,7 +3,8 @@
 A source: the others' candidates are merged anew, as if it had been switched off, and ranked and re-ranked by the same.
 A group of columns: its values come from candidates of somebody else, drawn at random, all columns of the group of one
 row together (Breiman's permutation, by group); so the ranker reads something likely that tells nothing of this user
-and item. A ranker that had learned without the group might make up for it: that would be another training.
+and item. A ranker that had learned without the group might make up for it: that would be another training. Its cost is
+what making rows without its inputs spares, where it has inputs of its own.
 A rule: the same order by score, re-ranked under a rules document without the rule. Policy (`flagged`, `seen`) stays.
 
 U users, K candidates, F columns.
@@ -12,6 +13,7 @@ U users, K candidates, F columns.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +27,8 @@ from bentos.recommender.rerank.window import HOUR_US, under_exposed
 from bentos.recommender.types import Candidates, User
 from contracts.rules import RulesDocument
 from features.online.base import UserState
-from features.ranking import row_schema
-from training.ablation.groups import feature_groups
+from features.ranking import row_schema, rows
+from training.ablation.groups import COSTED, NOTHING_OF_ITS_OWN, feature_groups, read_by
 from training.ablation.result import Ablated, AblationConfig, Ablations, Kind
 from training.evaluate import SLATE, ask
 from training.evaluation import metrics
@@ -91,6 +93,8 @@ def ablate(
     as_served = compose.rerankers(funnel.models, funnel.rules)
     kept: list[_Asked] = []
     rows_us: list[float] = []
+    shared_us: list[float] = []
+    group_us: dict[str, list[float]] = {name: [] for name in COSTED}
     for number, position in enumerate(chosen.tolist()):
         row = int(test.users[position])
         user_id = user_ids[row]
@@ -105,9 +109,11 @@ def ablate(
             funnel.stages.retrieval.retrieve((name,), query, asked.user, blocked=blocked)
             by_source[name].us.append(_us(began))
         if asked.ranked is not None:
-            began = time.thread_time()
-            funnel.stages.rows(query, asked.user, asked.candidates)
-            rows_us.append(_us(began))
+            made_of = funnel.stages.row_inputs(query, asked.user, asked.candidates)
+            rows_us.append(_rows_us(made_of))
+            shared_us.append(_rows_us({**made_of, **NOTHING_OF_ITS_OWN}))
+            for name, (having, lacking) in COSTED.items():
+                group_us[name].append(_rows_us({**made_of, **having}) - _rows_us({**made_of, **lacking}))
             served_us = _rerank(funnel, asked, as_served, None)
             for name in rules:
                 by_rule[name].us.append(served_us - _rerank(funnel, asked, rerankers[name], by_rule[name]))
@@ -117,12 +123,18 @@ def ablate(
         progress("ablation of sources and rules", number + 1, len(chosen))
     by_group, why = _groups(funnel, kept, whole, random, progress)
     judge = _Judge(funnel, wanted, whole, now_us)
-    columns = feature_groups(row_schema())
+    schema = row_schema()
+    columns = feature_groups(schema)
     parts = [
         *(judge.part("source", name, found, _middle(found.us)) for name, found in by_source.items()),
         *(
-            replace(judge.part("features", name, by_group[name], np.nan), columns=len(columns[name]), why=why[name])
-            for name in columns
+            replace(
+                judge.part("features", name, by_group[name], _middle(group_us.get(name, ()))),
+                columns=len(at),
+                inputs=read_by(schema, at),
+                why=why[name],
+            )
+            for name, at in columns.items()
         ),
         *(judge.part("rule", name, found, _middle(found.us)) for name, found in by_rule.items()),
     ]
@@ -133,6 +145,7 @@ def ablate(
         judge.shown(whole),
         _middle(whole.us),
         _middle(rows_us),
+        _middle(shared_us),
         time.perf_counter() - started,
     )
 
@@ -230,6 +243,13 @@ def _groups(
             _answer(funnel, flight, asked, asked.candidates, answers[name], mixed)
         progress("ablation of features", number + 1, len(kept))
     return answers, why
+
+
+def _rows_us(made_of: Mapping[str, Any]) -> float:
+    """CPU time of making one request's rows."""
+    began = time.thread_time()
+    rows(**made_of)
+    return _us(began)
 
 
 def _us(began: float) -> float:

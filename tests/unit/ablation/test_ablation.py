@@ -20,8 +20,8 @@ from bentos.recommender.rules import default_rules
 from bentos.recommender.types import Candidates, Query
 from contracts.serving import SOURCES, RankedBy
 from features.online.base import Interaction, UserState
-from features.ranking import row_schema
-from training.ablation.groups import feature_groups, group_of
+from features.ranking import row_schema, rows
+from training.ablation.groups import COSTED, TASTE, feature_groups, group_of
 from training.ablation.result import Ablated, AblationConfig, Ablations
 from training.ablation.run import ablate, rules_off
 from training.evaluate import ask
@@ -160,6 +160,29 @@ def test_only_the_group_that_the_ranker_reads_is_missed(asked: Asked):
     assert {part.change.value for part in others if not part.why} == {0.0}
 
 
+def test_a_group_with_inputs_of_its_own_has_a_cost_and_the_others_say_what_they_read(asked: Asked):
+    found = asked.ablated()
+    costed = {part.name for part in found.of("features") if math.isfinite(part.cost_us)}
+    assert costed == set(COSTED) <= set(feature_groups(row_schema()))
+    assert found.shared_us > 0
+    assert value(found, "features", "clock").inputs == ("request.time",)
+
+
+def test_rows_without_the_inputs_of_a_group_lack_that_group_alone(asked: Asked):
+    query, state = asked.queries()[0]
+    user, union = asked.funnel.candidates(query, state)
+    made_of = asked.funnel.stages.row_inputs(query, user, union)
+    columns = feature_groups(row_schema())
+    for name, (having, lacking) in COSTED.items():
+        one, other = rows(**{**made_of, **having}), rows(**{**made_of, **lacking})
+        own = list(columns[name])
+        assert not other[:, own].any()
+        changed = np.flatnonzero((one != other).any(axis=0))
+        # Taste reads the history, of which the user's own columns tell too.
+        allowed = [*own, *(columns["activity of the user"] if name == TASTE else ())]
+        assert set(changed) <= set(allowed), [row_schema().names[at] for at in changed]
+
+
 def test_what_is_the_same_for_all_is_said_to_be_and_not_called_useless(asked: Asked):
     clock = value(asked.ablated(), "features", "clock")
     assert "the same for all" in clock.why
@@ -201,6 +224,6 @@ def part(kind: Any, change: float, se: float, recall: float = math.nan) -> Ablat
 def test_a_verdict_is_beyond_the_chance_of_the_whole_table(change: float, se: float, recall: float, verdict: str):
     looked_at = part("source", change, se, recall)
     others = tuple(part("features", 0.0, 0.005) for _ in range(19))
-    table = Ablations((looked_at, *others), Estimate(0.1, 0.01, 9), Estimate(0.5, 0.01, 9), {}, 1.0, 1.0, 0.0)
+    table = Ablations((looked_at, *others), Estimate(0.1, 0.01, 9), Estimate(0.5, 0.01, 9), {}, 1.0, 1.0, 1.0, 0.0)
     assert table.verdict(looked_at) == verdict
     assert table.verdict(part("rule", change, se)) is None
