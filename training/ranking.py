@@ -7,8 +7,10 @@ retrieval that has not seen the answer, as it will when it serves.
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
@@ -33,12 +35,12 @@ from training.gathered import Gathered
 from training.holdout import read_window, test_set, time_of_share, user_words
 from training.importance import permutation_importance
 from training.interactions import DAY_US, Log, read_items, read_log
-from training.models.dcn_v2 import DcnConfig, RankingRows, fit_dcn
+from training.models.dcn_v2 import DcnConfig, DcnV2, RankingRows, fit_dcn
 from training.models.ensemble import of_both
 from training.models.fitted import Fitted, Pick, of_dcn, of_logistic, of_trees, pick
 from training.models.logistic import Logistic, fit_logistic
 from training.models.stepped import stepped
-from training.models.trees import TreesConfig, fit_trees
+from training.models.trees import Trees, TreesConfig, fit_trees
 from training.progress import Progress, silent
 from training.reference import CANDIDATE_ROWS
 from training.worth import worth
@@ -309,24 +311,48 @@ class _Fits:
 
     def __call__(self, train: RankingRows, held_out: RankingRows, only: Ranker | None = None) -> list[Fitted]:
         """only: fit that one, and what it is made of, which stands before it."""
-        schema, seed, costs = self.schema, self.seed, self.costs
         fitted = []
         if only in (None, "linear"):
-            fitted.append(of_logistic(fit_logistic(schema, train, held_out, seed=seed, costs=costs), schema))
-        if only in (None, "trees", "ensemble"):
-            boosted = fit_trees(
-                schema, train, held_out, seed=seed, config=self.trees, costs=costs, progress=self.progress
-            )
-            fitted.append(of_trees(boosted))
-        if only in (None, "dcn", "ensemble"):
-            shown = {"progress": self.progress}
-            network = parallel.together(
-                fit_dcn, schema, train, held_out, seed=seed, config=self.dcn, costs=costs, shown=shown
-            )
-            fitted.append(of_dcn(network))
+            light = fit_logistic(self.schema, train, held_out, seed=self.seed, costs=self.costs)
+            fitted.append(of_logistic(light, self.schema))
+        if only == "trees":
+            fitted.append(of_trees(self._trees(train, held_out)))
+        if only == "dcn":
+            fitted.append(of_dcn(self._network(train, held_out)))
         if only in (None, "ensemble"):
-            fitted.append(of_both(boosted, network, held_out))
+            boosted, network = self._both(train, held_out)
+            fitted += [of_trees(boosted), of_dcn(network), of_both(boosted, network, held_out)]
         return fitted
+
+    def _trees(self, train: RankingRows, held_out: RankingRows, unwanted: Event | None = None) -> Trees:
+        return fit_trees(
+            self.schema,
+            train,
+            held_out,
+            seed=self.seed,
+            config=self.trees,
+            costs=self.costs,
+            unwanted=unwanted,
+            progress=self.progress,
+        )
+
+    def _network(self, train: RankingRows, held_out: RankingRows) -> DcnV2:
+        shown = {"progress": self.progress}
+        return parallel.together(
+            fit_dcn, self.schema, train, held_out, seed=self.seed, config=self.dcn, costs=self.costs, shown=shown
+        )
+
+    def _both(self, train: RankingRows, held_out: RankingRows) -> tuple[Trees, DcnV2]:
+        """Side by side: the network has one thread, and the trees are done within theirs whatever else runs."""
+        unwanted = Event()
+        with ThreadPoolExecutor(1, "trees") as beside:
+            boosted = beside.submit(self._trees, train, held_out, unwanted)
+            try:
+                network = self._network(train, held_out)
+                return boosted.result(), network
+            except BaseException:  # an interrupt too: nobody waits for trees that are not wanted any more
+                unwanted.set()
+                raise
 
 
 def hold_out_people(data: RankingRows, share: float, seed: int) -> tuple[RankingRows, RankingRows, NDArray[np.int64]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import lightgbm
@@ -65,7 +66,7 @@ class Trees:
         """float32 [R]."""
         if not len(rows):
             return np.empty(0, np.float32)
-        return np.asarray(self.booster.predict(rows, raw_score=True, num_threads=1), np.float32)
+        return np.asarray(self.booster.predict(rows, raw_score=True, num_threads=threads()), np.float32)
 
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [R]."""
@@ -80,11 +81,13 @@ def fit_trees(
     seed: int,
     config: TreesConfig | None = None,
     costs: Costs | None = None,
+    unwanted: Event | None = None,
     progress: Progress = silent,
 ) -> Trees:
     """Learn on `train`; stop and calibrate (Platt) on `held_out`, the rows of other users.
 
     costs: of errors, which with the gains of the rows weigh the loss; stopping and calibration are by labels alone.
+    unwanted: once set, no further round is begun, and what comes back is of no use.
 
     Stopped by log loss: NDCG@10 of some hundred users jumps about from round to round, and its best is often luck.
     Without held-out positives all rounds stand, and the calibration matches the base rate of `train`.
@@ -92,7 +95,7 @@ def fit_trees(
     config = config or TreesConfig()
     reads = columns_read(schema, train.rows)
     learn, check = _some(train, config.max_rows, seed), _some(held_out, config.max_rows // 4, seed)
-    trees = _boosted(reads, learn, check, learn.weights(costs or Costs()), seed, config)
+    trees = _boosted(reads, learn, check, learn.weights(costs or Costs()), seed, config, unwanted or Event())
     progress("boosted trees", 1, 1)
     source = held_out if held_out.labels.any() else train
     raw = Trees(trees, reads)
@@ -128,6 +131,7 @@ def _boosted(
     weights: NDArray[np.float32],
     seed: int,
     config: TreesConfig,
+    unwanted: Event,
 ) -> tuple[Tree, ...]:
     if not 0 < train.labels.sum() < len(train.labels):
         none = np.empty(0, np.int64)
@@ -152,18 +156,23 @@ def _boosted(
     }
     # A constant column is never split on: the places of the others stay those of a row.
     learn = lightgbm.Dataset(np.where(reads, train.rows, np.float32(0)), train.labels, weight=weights)
+
+    def give_up(env: lightgbm.callback.CallbackEnv) -> None:
+        if unwanted.is_set():
+            raise lightgbm.callback.EarlyStopException(env.iteration, [])
+
     stop: list[Callable[..., Any]] = []
     check = []
     if 0 < held_out.labels.sum() < len(held_out.labels):
         check = [learn.create_valid(np.where(reads, held_out.rows, np.float32(0)), held_out.labels)]
         stop = [lightgbm.early_stopping(config.patience, verbose=False)]
-    booster = lightgbm.train(parameters, learn, config.rounds, valid_sets=check, callbacks=stop)
+    booster = lightgbm.train(parameters, learn, config.rounds, valid_sets=check, callbacks=[give_up, *stop])
     best = booster.best_iteration if stop else None
     return tuple(read_trees(booster.model_to_string(num_iteration=best), len(reads)))
 
 
 def threads() -> int:
-    """The trees are the same for any number of them."""
+    """The trees and their scores are the same for any number of them."""
     return min(2, os.cpu_count() or 1)
 
 

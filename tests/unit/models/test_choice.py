@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,3 +130,28 @@ def test_the_one_that_was_asked_for_is_fitted_and_nothing_else_judged(asked: str
     assert set(rankers.pick.ndcg) == {asked}
     assert rankers.reads[HONEST]
     assert rankers.importance[HONEST] > 0
+
+
+def test_side_by_side_both_become_what_they_are_alone(of_moments: Any) -> None:
+    rows = moment(9).rows
+    scores = {name: of_moments(2, ranker=name).ranker.logits(rows) for name in ("trees", "dcn", "ensemble")}
+    both = (scores["trees"] + scores["dcn"]) / 2
+    slope, offset = np.polyfit(both, scores["ensemble"], 1)  # the ensemble is calibrated anew: a line of their mean
+    assert scores["ensemble"] == pytest.approx(slope * both + offset, abs=1e-3)
+
+
+def test_a_network_that_fails_ends_the_trees_beside_it(of_moments: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Event] = []
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ArithmeticError("no loss to follow")
+
+    def trees(*_: Any, unwanted: Event, **__: Any) -> None:
+        given.append(unwanted)
+        assert unwanted.wait(60)
+
+    monkeypatch.setattr(ranking, "fit_dcn", fails)
+    monkeypatch.setattr(ranking, "fit_trees", trees)
+    with pytest.raises(ArithmeticError, match="no loss"):
+        of_moments(2, ranker="ensemble")
+    assert given[0].is_set()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -55,6 +56,13 @@ def test_the_same_seed_and_rows_give_the_same_trees(trees: Trees) -> None:
 def test_they_stop_where_the_held_out_users_get_no_better(trees: Trees) -> None:
     patient = fit_trees(SCHEMA, honest_rows(), HELD_OUT, seed=0, config=replace(QUICK, rounds=200, patience=5))
     assert len(patient.trees) < 60
+
+
+def test_trees_that_nobody_wants_any_more_stop_at_the_next_round() -> None:
+    unwanted = Event()
+    unwanted.set()
+    few = fit_trees(SCHEMA, honest_rows(), HELD_OUT, seed=0, config=replace(QUICK, rounds=500), unwanted=unwanted)
+    assert len(few.trees) == 1
 
 
 def test_names_clocks_and_constants_are_not_read() -> None:
