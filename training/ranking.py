@@ -218,21 +218,20 @@ def fit_rankers(
     why = None
     if ranking.ranker == "best" and len(parts) > 1:
         why = across_time(parts, fits, hidden, ranking.held_out_share, seed)
-    if parts:
-        data = RankingRows.join(parts)
-    else:
+    if not parts:
         warnings.append("no user has a new item before the cut: the ranker keeps the order of retrieval")
-        data = RankingRows(np.zeros((1, len(schema.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
-    parts.clear()  # a gigabyte in all at half a million events
-    held_out, train, order = hold_out_people(data, ranking.held_out_share, seed)
+        parts.append(
+            RankingRows(np.zeros((1, len(schema.columns)), np.float32), np.zeros(1, np.int8), np.array([0, 1]))
+        )
+    held_out, train, order = hold_out_people(parts, ranking.held_out_share, seed)
     sizes = {
-        "ranker_rows": float(len(data.labels)),
-        "ranker_users": float(data.n_users),
-        "ranker_positives": float(data.labels.sum()),
+        "ranker_rows": float(sum(len(part.labels) for part in parts)),
+        "ranker_users": float(sum(part.n_users for part in parts)),
+        "ranker_positives": float(sum(part.labels.sum() for part in parts)),
     }
-    sample = data.take(np.sort(order[:SAMPLED_USERS])).without(schema, hidden).rows
-    studied = data.take(np.sort(order[:STUDIED_USERS])).without(schema, hidden)
-    del data
+    sample = RankingRows.join(parts, np.sort(order[:SAMPLED_USERS])).without(schema, hidden).rows
+    studied = RankingRows.join(parts, np.sort(order[:STUDIED_USERS])).without(schema, hidden)
+    parts.clear()  # a gigabyte in all at half a million events
     if train.labels.sum() < 50:
         warnings.append(f"the ranker learns from {int(train.labels.sum())} positive candidates only")
     light = fit_logistic(
@@ -287,9 +286,7 @@ def across_time(parts: Sequence[RankingRows], fits: "_Fits", hidden: Sequence[st
     kept for stopping and calibration.
     """
     new = newest(len(parts))
-    rows = RankingRows.join(parts[new:])
-    held_out, train, _ = hold_out_people(rows, share, seed)
-    del rows  # they were copied
+    held_out, train, _ = hold_out_people(parts[new:], share, seed)
     schema = fits.schema
     fitted = fits(train.without(schema, hidden), held_out.without(schema, hidden))
     del train, held_out
@@ -355,12 +352,17 @@ class _Fits:
                 raise
 
 
-def hold_out_people(data: RankingRows, share: float, seed: int) -> tuple[RankingRows, RankingRows, NDArray[np.int64]]:
-    """(held out, learned from, all users in the order of the draw). Who is held out is so at every moment: rows of one
-    person a week earlier would tell of those that the rankers are stopped and calibrated on."""
-    names = data.user_ids or tuple(map(str, range(data.n_users)))
+def hold_out_people(
+    parts: Sequence[RankingRows], share: float, seed: int
+) -> tuple[RankingRows, RankingRows, NDArray[np.int64]]:
+    """(held out, learned from, all users in the order of the draw, by position in all parts). Who is held out is so at
+    every moment: rows of one person a week earlier would tell of those that rankers are stopped and calibrated on."""
+    names = [name for part in parts for name in part.user_ids]
+    n_users = sum(part.n_users for part in parts)
+    if len(names) < n_users:
+        names = [str(at) for at in range(n_users)]
     distinct, person = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(distinct))
     order = np.argsort(place[person], kind="stable")
     apart = place[person] < round(len(distinct) * share)
-    return data.take(np.flatnonzero(apart)), data.take(np.flatnonzero(~apart)), order
+    return RankingRows.join(parts, np.flatnonzero(apart)), RankingRows.join(parts, np.flatnonzero(~apart)), order

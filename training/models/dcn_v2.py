@@ -7,6 +7,7 @@ features/ranking.py and nothing else. R rows, F columns, U users, K candidates o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,8 @@ class RankingRows:
         return np.repeat(np.unique(np.array(self.user_ids), return_inverse=True)[1], np.diff(self.indptr))
 
     def take(self, users: NDArray[np.int64]) -> "RankingRows":
-        counts = np.diff(self.indptr)[users]
-        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        at = np.concatenate([np.arange(self.indptr[u], self.indptr[u + 1]) for u in users] or [np.empty(0, np.int64)])
-        names = tuple(self.user_ids[u] for u in users.tolist()) if self.user_ids else ()
-        return RankingRows(
-            self.rows[at], self.labels[at], indptr, names, self.gains[at] if len(self.gains) else self.gains
-        )
+        """Of some users, in the order given."""
+        return RankingRows.join([self], users)
 
     @property
     def worth(self) -> NDArray[np.float32]:
@@ -107,15 +103,32 @@ class RankingRows:
         return replace(self, rows=rows)
 
     @classmethod
-    def join(cls, parts: Sequence["RankingRows"]) -> "RankingRows":
-        counts = np.concatenate([np.diff(p.indptr) for p in parts])
-        return cls(
-            np.concatenate([p.rows for p in parts]),
-            np.concatenate([p.labels for p in parts]),
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            tuple(name for p in parts for name in p.user_ids) if all(p.user_ids for p in parts) else (),
-            np.concatenate([p.worth for p in parts]) if any(len(p.gains) for p in parts) else np.empty(0, np.float32),
-        )
+    def join(cls, parts: Sequence["RankingRows"], users: NDArray[np.int64] | None = None) -> "RankingRows":
+        """One after the other. users: of them all, by position, those of an earlier part first; everybody unless given.
+
+        Each row is copied once and nothing is held beside: rows of several moments are gigabytes.
+        """
+        first = np.cumsum([0, *(part.n_users for part in parts)])
+        chosen = np.arange(first[-1]) if users is None else users
+        own = [chosen[(chosen >= a) & (chosen < b)] - a for a, b in pairwise(first.tolist())]
+        counts = np.concatenate([np.diff(part.indptr)[mine] for part, mine in zip(parts, own, strict=True)])
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rows = np.empty((int(indptr[-1]), parts[0].rows.shape[1]), np.float32)
+        labels = np.empty(len(rows), np.int8)
+        gains = np.empty(len(rows) if any(len(part.gains) for part in parts) else 0, np.float32)
+        names: list[str] = []
+        end = 0
+        for part, mine in zip(parts, own, strict=True):
+            size = np.diff(part.indptr)[mine]
+            at = np.repeat(part.indptr[mine] - np.cumsum(size) + size, size) + np.arange(size.sum())
+            begin, end = end, end + len(at)
+            # Another mode than `clip` would make the copy twice.
+            np.take(part.rows, at, axis=0, out=rows[begin:end], mode="clip")
+            np.take(part.labels, at, out=labels[begin:end], mode="clip")
+            if len(gains):
+                gains[begin:end] = part.worth[at]
+            names += [part.user_ids[user] for user in mine.tolist()] if part.user_ids else []
+        return cls(rows, labels, indptr, tuple(names) if all(part.user_ids for part in parts) else (), gains)
 
 
 def standardise(rows: NDArray[np.float32], schema: RowSchema) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

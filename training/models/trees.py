@@ -94,7 +94,10 @@ def fit_trees(
     """
     config = config or TreesConfig()
     reads = columns_read(schema, train.rows)
-    learn, check = _some(train, config.max_rows, seed), _some(held_out, config.max_rows // 4, seed)
+    learn, check = (
+        _some(rows, at_most, reads, seed)
+        for rows, at_most in ((train, config.max_rows), (held_out, config.max_rows // 4))
+    )
     trees = _boosted(reads, learn, check, learn.weights(costs or Costs()), seed, config, unwanted or Event())
     progress("boosted trees", 1, 1)
     source = held_out if held_out.labels.any() else train
@@ -116,12 +119,16 @@ def calibrated(trees: Sequence[Tree], slope: float, offset: float) -> tuple[Tree
     return (replace(scaled[0], leaf=scaled[0].leaf + offset), *scaled[1:])
 
 
-def _some(data: RankingRows, at_most: int, seed: int) -> RankingRows:
+def _some(data: RankingRows, at_most: int, reads: NDArray[np.bool_], seed: int) -> RankingRows:
+    """A copy, of as many users as give about so many rows, that knows nothing of what is not read: a constant column is
+    never split on, and the places of the others stay those of a row."""
     if len(data.labels) <= at_most:
-        return data
+        return replace(data, rows=np.where(reads, data.rows, np.float32(0)))
     order = np.random.default_rng(seed).permutation(data.n_users)
     room = np.searchsorted(np.cumsum(np.diff(data.indptr)[order]), at_most, side="right")
-    return data.take(np.sort(order[: max(int(room), 1)]))
+    some = data.take(np.sort(order[: max(int(room), 1)]))
+    some.rows[:, ~reads] = 0
+    return some
 
 
 def _boosted(
@@ -154,8 +161,7 @@ def _boosted(
         "seed": seed,
         "num_threads": threads(),
     }
-    # A constant column is never split on: the places of the others stay those of a row.
-    learn = lightgbm.Dataset(np.where(reads, train.rows, np.float32(0)), train.labels, weight=weights)
+    learn = lightgbm.Dataset(train.rows, train.labels, weight=weights)
 
     def give_up(env: lightgbm.callback.CallbackEnv) -> None:
         if unwanted.is_set():
@@ -164,7 +170,7 @@ def _boosted(
     stop: list[Callable[..., Any]] = []
     check = []
     if 0 < held_out.labels.sum() < len(held_out.labels):
-        check = [learn.create_valid(np.where(reads, held_out.rows, np.float32(0)), held_out.labels)]
+        check = [learn.create_valid(held_out.rows, held_out.labels)]
         stop = [lightgbm.early_stopping(config.patience, verbose=False)]
     booster = lightgbm.train(parameters, learn, config.rounds, valid_sets=check, callbacks=[give_up, *stop])
     best = booster.best_iteration if stop else None

@@ -73,7 +73,7 @@ def test_a_fit_that_encodes_the_labels_of_all_rows_does_not_fall_to_chance() -> 
 
 
 def test_a_person_is_held_out_at_every_moment_or_at_none() -> None:
-    twice = RankingRows.join([honest_rows(users=50, each=3), honest_rows(users=50, each=3, seed=1)])
+    twice = [honest_rows(users=50, each=3), honest_rows(users=50, each=3, seed=1)]
     held_out, learned, _ = hold_out_people(twice, 0.2, seed=3)
     assert len(set(held_out.user_ids)) == 10
     assert held_out.n_users == 20

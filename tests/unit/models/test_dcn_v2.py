@@ -134,6 +134,19 @@ def test_taking_users_keeps_their_rows_together() -> None:
     assert RankingRows.join([taken, data]).indptr.tolist() == [0, 40, 80, 120, 160, 200]
 
 
+def test_users_of_several_moments_are_joined_as_if_there_were_one() -> None:
+    parts = [replace(world(3, 0), user_ids=("a", "b", "c")), replace(world(4, 1), user_ids=("b", "d", "e", "f"))]
+    parts[1] = replace(parts[1], gains=np.full(160, 2, np.float32))
+    whole = RankingRows.join(parts)
+    assert np.array_equal(whole.rows, np.concatenate([part.rows for part in parts]))
+    assert whole.gains.tolist() == [1.0] * 120 + [2.0] * 160
+    some = RankingRows.join(parts, np.array([1, 3, 6]))
+    assert some.user_ids == ("b", "b", "f")
+    assert np.array_equal(some.rows, np.concatenate([parts[0].rows[40:80], parts[1].rows[:40], parts[1].rows[120:]]))
+    assert np.array_equal(some.labels, whole.take(np.array([1, 3, 6])).labels)
+    assert some.gains.tolist() == [1.0] * 40 + [2.0] * 80
+
+
 def test_platt_finds_slope_and_offset() -> None:
     random = np.random.default_rng(0)
     logits = random.normal(size=20_000)
