@@ -34,6 +34,7 @@ LIKED = 4.0
 LEARNED, CHOSEN_BY = 0.8, 0.1
 PRIOR = 5.0  # ratings that a user or item counts as having had before its first, at the share of all
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # C of logistic regression
+MOST_STEPS = 5_000  # it converges long before
 EPOCHS = 20
 PATIENCE = 4
 BATCH = 512
@@ -176,13 +177,16 @@ def one_hot(rows: Rows, schema: RowSchema, *, past: bool) -> csr_matrix:
 
 
 def logistic(work: Task, strength: float, *, past: bool) -> NDArray[np.float64]:
-    scale = np.ones(work.learned.past.shape[1], np.float32)
-    scale[: len(PAST)] = np.maximum(work.learned.past[:, : len(PAST)].std(axis=0), 1e-6)
+    """Its numbers standardised, or the solver stops short of the best weights."""
+    numbers = work.learned.past[:, : len(PAST)]
+    middle, scale = np.zeros((2, work.learned.past.shape[1]), np.float32)
+    scale[:] = 1
+    middle[: len(PAST)], scale[: len(PAST)] = numbers.mean(axis=0), np.maximum(numbers.std(axis=0), 1e-6)
 
     def scaled(rows: Rows) -> Rows:
-        return Rows(rows.codes, rows.past / scale, rows.liked, rows.user)
+        return Rows(rows.codes, (rows.past - middle) / scale, rows.liked, rows.user)
 
-    model = LogisticRegression(C=strength, max_iter=500)
+    model = LogisticRegression(C=strength, max_iter=MOST_STEPS)
     model.fit(one_hot(scaled(work.learned), work.schema, past=past), work.learned.liked)
     found: NDArray[np.float64] = model.predict_proba(one_hot(scaled(work.tried), work.schema, past=past))[:, 1]
     return found
