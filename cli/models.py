@@ -170,7 +170,7 @@ def check(
     quality = QualityPolicy.read(settings.quality)
     with err.status("measuring"):
         bundles = {kind: registry.bundle(version) for kind, version in versions.items()}
-        found = release_checks(registry, bundles, quality, declared(versions), versions)
+        found = release_checks(registry, bundles, quality, declared(versions), versions, settings.budgets)
     documents = {version.uri: registry.add_checks(version, found[kind]) for kind, version in versions.items()}
     write_cards(versions.values(), registry, settings)
     emit(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 TRAIN = "streamrec train --data DIR"
 UNTIL = f"{TRAIN} --until T"  # with a test window of its own
+BUILD = "streamrec build"  # a Bento of the newest run's three models
 CHECK = "streamrec models check BENTO-OR-MODEL"  # without a training: what can be measured or looked up at any time
 
 RETRIEVAL, RANKING, FALLBACK = EVERY = ("streamrec-retrieval", "streamrec-ranking", "streamrec-fallback")
@@ -23,12 +24,19 @@ LEAKAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line of the checklist. checks: model → the names of the checks that answer it. command: what makes them."""
+    """One line of the checklist. checks: model → the names of the checks that answer it. command: what makes them.
+    given: what stands before the command, as without it the checks never pass."""
 
     name: str
     what: str
     checks: dict[str, tuple[str, ...]] = field(hash=False)
     command: str
+    given: str = ""
+
+    @property
+    def typed(self) -> str:
+        """The command as a person types it."""
+        return f"{self.given} {self.command}".lstrip()
 
 
 CHECKLIST: tuple[Item, ...] = (
@@ -54,7 +62,13 @@ CHECKLIST: tuple[Item, ...] = (
     Item("latency", "the exported files answer within their budget", dict.fromkeys(EVERY, ("latency",)), CHECK),
     Item("drift_baseline", "something to measure drift against", {RANKING: ("drift_baseline",)}, TRAIN),
     Item("rollback", "what people get when it is taken back", dict.fromkeys(EVERY, ("rollback",)), CHECK),
-    Item("escalation", "who is called, and what they do", dict.fromkeys(EVERY, ("escalation",)), CHECK),
+    Item(
+        "escalation",
+        "who is called, and what they do: [escalation] contact of the quality policy",
+        dict.fromkeys(EVERY, ("escalation",)),
+        CHECK,
+        given="STREAMREC_QUALITY=quality.toml",
+    ),
     Item("lineage", "data, code, seeds and environment are known", dict.fromkeys(EVERY, ("lineage",)), TRAIN),
 )
 

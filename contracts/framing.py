@@ -11,7 +11,8 @@ from contracts.documents import read_toml
 
 LatencyClass = Literal["instant", "fast", "interactive", "relaxed"]
 # Milliseconds that one request may spend in the model. `fast` and `interactive` are what serving gives retrieval and
-# ranking by default (`retrieval_budget_ms`, `ranking_budget_ms`); `instant` fits into what a late answer has left.
+# ranking by default (`retrieval_budget_ms`, `ranking_budget_ms`); the gate judges by the smaller of the two, as nobody
+# waits longer. `instant` fits into what a late answer has left.
 LATENCY_MS: dict[LatencyClass, float] = {"instant": 5.0, "fast": 30.0, "interactive": 50.0, "relaxed": 150.0}
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contracts.checklist import CHECKLIST
+from contracts.checklist import BUILD, CHECKLIST
 from contracts.errors import ArtifactError
 from contracts.evidence import Check, Evidence, Verdict
 
 EVIDENCE = "evidence.json"
 MISSING = "missing"
+ONE_RUN = "one_run"
 WORST_FIRST = ("fail", MISSING, "inconclusive", "pass")
 
 
@@ -43,16 +44,37 @@ def parse(text: str | bytes, where: str) -> Evidence:
 
 
 def joint_readiness(documents: Iterable[Evidence | None]) -> Verdict:
-    """Readiness of models that serve together: the worst of theirs. No document: nothing is known."""
-    verdicts: list[Verdict] = [d.readiness if d else "inconclusive" for d in documents]
+    """Readiness of models that serve together: the worst of theirs, and whether they are of one run. No document:
+    nothing is known."""
+    known = list(documents)
+    verdicts: list[Verdict] = [one_run(known).verdict, *(d.readiness if d else "inconclusive" for d in known)]
     if "fail" in verdicts:
         return "fail"
-    return "pass" if verdicts and set(verdicts) == {"pass"} else "inconclusive"
+    return "pass" if set(verdicts) == {"pass"} else "inconclusive"
+
+
+def one_run(documents: Iterable[Evidence | None]) -> Check:
+    """Whether models that serve together earned their evidence together. Those of several runs may fit one another by
+    their hashes, but what each run measured, it measured beside other partners. Of a Bento, so that no version has it.
+    """
+    models: dict[str, list[str]] = {}
+    for evidence in documents:
+        if evidence is not None:
+            models.setdefault(evidence.run_id, []).append(evidence.model)
+    said = [f"run {run[:8]}: {', '.join(names)}" for run, names in models.items()]
+    if len(models) > 1:
+        said.append("each has its evidence from beside other models")
+    return Check(
+        name=ONE_RUN,
+        verdict="pass" if len(models) == 1 else "inconclusive",
+        detail="; ".join(said) or "no evidence of any run",
+        command=BUILD,
+    )
 
 
 def item_verdicts(documents: Mapping[str, Evidence | None]) -> dict[str, str]:
     """Item of the checklist → the worst verdict that any of the models (name → its document) has on it; `missing` where
-    one was never checked, which is worse than all but `fail`."""
+    one was never checked, which is worse than all but `fail`. With them `one_run`, which is of all three."""
     found = {}
     for item in CHECKLIST:
         verdicts = set()
@@ -60,6 +82,7 @@ def item_verdicts(documents: Mapping[str, Evidence | None]) -> dict[str, str]:
             there = {check.name: check.verdict for check in evidence.checks} if evidence else {}
             verdicts |= {there.get(name, MISSING) for name in item.checks.get(model, ())}
         found[item.name] = next((word for word in WORST_FIRST if word in verdicts), MISSING)
+    found[ONE_RUN] = one_run(documents.values()).verdict if all(documents.values()) else MISSING
     return found
 
 

@@ -257,7 +257,7 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 _DESCRIPTIONS: dict[Kind, str] = {
-    "retrieval": "Two-tower, graph, content and trending sources with the catalogue they share.",
+    "retrieval": "Two-tower, graph, content, trending and item-item sources with the catalogue they share.",
     "ranking": "The ranker over the candidates of the sources, calibrated: linear, boosted trees or DCN-V2.",
     "fallback": "What answers when the ranker cannot: logistic ranker, popularity, static slate.",
 }

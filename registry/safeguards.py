@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from contracts.checklist import CHECK
-from contracts.errors import ArtifactError
-from contracts.evidence import Check
+from contracts.errors import ArtifactError, NotFound
+from contracts.evidence import Check, Verdict
 from contracts.quality import Escalation
-from registry.artifacts import KINDS, Bundle, Kind
+from registry.artifacts import KINDS, Bundle, Kind, verify
 from registry.environment import code_root
 from registry.models import Registry
 from registry.versions import CHAMPION, ModelVersion
@@ -33,8 +33,10 @@ def safeguard_checks(
 
 
 def rollback_check(back: ModelVersion | None, lost: str, listed: int) -> Check:
-    """back: the champion that a rollback would bring back. lost: why it could not. listed: items of the popularity
-    list, the rung that answers when nothing else does, first release or not."""
+    """back: the champion that a rollback would bring back. lost: why it could not, which fails: what people get below
+    it is no way back. listed: items of the popularity list, the rung that answers when nothing else does, first
+    release or not."""
+    verdict: Verdict = "fail" if lost else "pass" if back is not None or listed else "inconclusive"
     said = []
     if back is not None:
         said.append(f"`streamrec release rollback` goes back to {back.uri}, {CHAMPION} when this was written")
@@ -43,7 +45,7 @@ def rollback_check(back: ModelVersion | None, lost: str, listed: int) -> Check:
     said.append(f"below it the rung `popularity` answers, {listed} items" if listed else "there is no popularity list")
     return Check(
         name="rollback",
-        verdict="pass" if back is not None or listed else "inconclusive",
+        verdict=verdict,
         detail="; ".join(said),
         figures={"popularity_items": float(listed)},
         command=CHECK,
@@ -65,14 +67,16 @@ def escalation_check(escalation: Escalation, root: Path | None = None) -> Check:
 
 
 def _back(registry: Registry, kind: Kind, mine: int | None) -> tuple[ModelVersion | None, str]:
-    """The champion of this kind unless it is `mine`, and why it could not be had."""
+    """The champion of this kind unless it is `mine`, and why it could not be had: its files are gone or damaged."""
     champion = next((version for version in registry.versions(kind) if CHAMPION in version.aliases), None)
     if champion is None or champion.number == mine:
         return None, ""
     try:
-        registry.bundle(champion)
-    except ArtifactError as error:
-        return None, f"{champion.uri}, {CHAMPION}, cannot come back: {error.message}"
+        wrong = "; ".join(verify(registry.bundle(champion)))
+    except (ArtifactError, NotFound) as error:
+        wrong = error.message
+    if wrong:
+        return None, f"{champion.uri}, {CHAMPION}, cannot come back until its files are restored: {wrong}"
     return champion, ""
 
 

@@ -200,7 +200,7 @@ def train(
             *study_checks(judged, quality, rankers.calibration),
         ]
         evidence = checks.all_checks(kept, bundles, judged, difference, reference, rigour)
-        evidence = with_release_checks(evidence, registry, bundles, quality, frame.document)
+        evidence = with_release_checks(evidence, registry, bundles, quality, frame.document, settings.budgets)
         _log(run, kept, source, judged, rankers, warnings, folder)
         log_rigour(run, rigour, judged, quality, rankers.calibration)
         for file in FILES:

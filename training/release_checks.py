@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contracts.budgets import Budgets
 from contracts.evidence import Check
 from contracts.framing import Framing
 from contracts.quality import QualityPolicy
@@ -22,16 +23,17 @@ def release_checks(
     quality: QualityPolicy,
     frames: Mapping[Kind, Mapping[str, Any]],
     versions: Mapping[Kind, ModelVersion] | None = None,
+    serving: Budgets | None = None,
 ) -> dict[Kind, list[Check]]:
     """`artifacts`, `latency`, `rollback` and `escalation` of bundles that serve together.
 
     frames: what was declared of each, as in the run's framing.json; the default budget where nothing was. versions:
-    theirs, once registered.
+    theirs, once registered. serving: the budgets of the settings that they serve under; the default ones without.
     """
     usual = Framing().budgets_ms
     budgets = {kind: float(frames.get(kind, {}).get("budget_ms", usual[kind])) for kind in KINDS}
     whole = artifacts_check(bundles)
-    measured = latency_checks(bundles, budgets)
+    measured = latency_checks(bundles, budgets, serving or Budgets())
     stand_ready = safeguard_checks(registry, bundles["fallback"], quality.escalation, versions)
     return {kind: [whole, measured[kind], *stand_ready[kind]] for kind in KINDS}
 
@@ -42,9 +44,10 @@ def with_release_checks(
     bundles: Mapping[Kind, Bundle],
     quality: QualityPolicy,
     frames: Mapping[Kind, Mapping[str, Any]],
+    serving: Budgets | None = None,
 ) -> dict[Kind, list[Check]]:
     """`found` and these."""
-    more = release_checks(registry, bundles, quality, frames)
+    more = release_checks(registry, bundles, quality, frames, serving=serving)
     return {kind: [*found.get(kind, ()), *more[kind]] for kind in KINDS}
 
 

@@ -213,7 +213,7 @@ def _checks(facts: Facts) -> list[Part]:
     ]
     there = {check.name for check in facts.checks}
     rows += [
-        (item.name, name, "missing", f"never checked: {item.command}")
+        (item.name, name, "missing", f"never checked: {item.typed}")
         for name, item in items.items()
         if name not in there
     ]

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from contracts.checklist import CHECKLIST, TRAIN, Item, absent
+from contracts.checklist import CHECKLIST, TRAIN, Item, absent, wanted
 from contracts.errors import ArtifactError, NotFound, Refused, StreamRecError, Unreachable
 from contracts.evidence import Check, Evidence
 from contracts.settings import Settings, load_settings
 from registry.artifacts import KINDS, Kind, model_name
 from registry.bento_store import stored_bento
+from registry.evidence import one_run
 from registry.hiding import demand_hiding
 
 Documents = Mapping[Kind, Evidence | None]
@@ -96,8 +97,9 @@ def read_evidence_in_a_process(tag: str, settings: Settings) -> Documents:
 
 
 def missing(documents: Documents, tag: str = "latest") -> list[Missing]:
-    """All that a release waits for, with the command that makes it: checks that hold it up, and items of the checklist
-    that nobody looked at, as in versions of an older day and in bundles that were made without a training."""
+    """All that a release waits for, with the command that makes it: checks that hold it up, models of several runs,
+    and items of the checklist that nobody looked at, as in versions of an older day and in bundles that were made
+    without a training."""
     found = []
     for kind in KINDS:
         evidence = documents.get(kind)
@@ -105,6 +107,9 @@ def missing(documents: Documents, tag: str = "latest") -> list[Missing]:
             found.append(Missing(f"{kind}: no evidence at all", TRAIN, "none"))
         else:
             found += [_missing(kind, check, tag) for check in evidence.checks if check.holds_up]
+    together = one_run(documents.values())
+    if together.holds_up and any(documents.values()):  # without any it was said
+        found.append(Missing(f"{together.name}: {together.detail}", together.command or TRAIN, "inconclusive"))
     return found + _never_checked(documents, tag)
 
 
@@ -124,7 +129,7 @@ def _never_checked(documents: Documents, tag: str) -> list[Missing]:
         Missing(
             f"{', '.join(kinds[item])}: never checked: {item.name} ({item.what})"
             + ("" if len(names[item]) == 1 else f": {', '.join(names[item])}"),
-            _of(item.command, tag),
+            _of(item.typed, tag),
             "none",
         )
         for item in CHECKLIST
@@ -152,7 +157,9 @@ def demand_evidence(tag: str, documents: Documents, *, accept_inconclusive: bool
 
 def _missing(kind: Kind, check: Check, tag: str) -> Missing:
     verdict: Literal["fail", "inconclusive"] = "fail" if check.verdict == "fail" else "inconclusive"
-    return Missing(f"{kind}: {check.name}: {check.detail}", _of(check.command or TRAIN, tag), verdict)
+    item = wanted(model_name(kind)).get(check.name)
+    command = item.typed if item and item.given else check.command or TRAIN
+    return Missing(f"{kind}: {check.name}: {check.detail}", _of(command, tag), verdict)
 
 
 def _of(command: str, tag: str) -> str:

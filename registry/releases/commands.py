@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from contracts.errors import Refused
+from contracts.errors import Refused, StreamRecError
 from contracts.routing import BreakGlass, Target
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
@@ -20,7 +20,7 @@ from registry.control.changing import Change, change
 from registry.control.store import Actor, ControlStore, Role
 from registry.keys import existing_signer
 from registry.releases import machine
-from registry.releases.candidate import Documents, demand_evidence, known_tag, read_evidence
+from registry.releases.candidate import Documents, demand_evidence, known_tag, missing, read_evidence
 from registry.releases.catalogue import read_policy
 from registry.releases.progress import next_step_command
 from registry.releases.result import Result
@@ -85,11 +85,13 @@ def start(
     """
     actor = authorise(store, token, "releaser", action="release.start", subject=tag or "rules", now_us=now_us)
     read: dict[str, Documents] = {}  # once, however often the state moves meanwhile
+    unasked: dict[str, list[str]] = {}
 
     def step(state: ControlState) -> _Step:
         frozen, text = read_policy(policy, settings.home)
         document = RulesDocument.read(rules) if isinstance(rules, Path) else rules
         accepted: list[str] = []
+        not_asked_for: list[str] = []
         if document is None:
             bento = known_tag(tag or "", settings)
             # Rules have a version of their own: a document that was released stays in force with the next Bento.
@@ -99,6 +101,10 @@ def start(
                     read[bento] = evidence(bento, settings)
                 lacking = demand_evidence(bento, read[bento], accept_inconclusive=accept_inconclusive)
                 accepted = [str(m) for m in lacking]
+            else:
+                if bento not in unasked:
+                    unasked[bento] = _lacks(bento, settings, evidence)
+                not_asked_for = unasked[bento]
         else:
             if state.champion is None:
                 raise Refused("rules need a champion to answer by them", next_command="streamrec release start TAG")
@@ -121,8 +127,14 @@ def start(
                 f"{s.name}: at least {s.least_minutes:g} min and {s.least_samples:,} requests" for s in frozen.steps
             )
         )
-        plan = (f"release {id_} of {_label(candidate)} under policy {text.label}", *steps, _way_back(state))
-        return _Step(command, id_, plan, {"accepted_inconclusive": accepted, "policy_text": text.text})
+        plan = (
+            f"release {id_} of {_label(candidate)} under policy {text.label}",
+            *steps,
+            *(f"not asked for by {text.label}: {one}" for one in not_asked_for),
+            _way_back(state),
+        )
+        detail = {"accepted_inconclusive": accepted, "not_asked_for": not_asked_for, "policy_text": text.text}
+        return _Step(command, id_, plan, detail)
 
     return _change(store, actor, "release.start", tag or "rules", step, now_us, dry_run, reason)
 
@@ -255,6 +267,14 @@ def release_id(candidate: Target, now_us: int) -> str:
     """`r-20260102T030405-1a2b3c`: sorts by time; the tail is of candidate and microsecond."""
     moment = datetime.fromtimestamp(now_us / 1e6, UTC)
     return f"r-{moment:%Y%m%dT%H%M%S}-{_digest(candidate.model_dump_json(), now_us)}"
+
+
+def _lacks(bento: str, settings: Settings, evidence: Callable[[str, Settings], Documents]) -> list[str]:
+    """What the evidence lacks where the policy asks for none: told, and kept in the audit."""
+    try:
+        return [f"[{one.verdict}] {one}" for one in missing(evidence(bento, settings), bento)]
+    except StreamRecError as error:  # MLflow may be away, and this release does not need it
+        return [f"[none] {error.message}"]
 
 
 def _digest(text: str, now_us: int) -> str:

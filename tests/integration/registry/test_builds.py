@@ -16,6 +16,7 @@ from contracts.settings import Settings
 from registry.artifacts import KINDS, MANIFEST
 from registry.bento_store import bento_path, bentoml_home, bentos, bundles_of, import_models, stored_bento
 from registry.builds import bentofile, build, gateway_bento, make_plan
+from registry.evidence import ONE_RUN
 from registry.lineage import lineage
 from registry.models import ModelVersion, Registry
 from registry.verification import verify_bento, verify_versions
@@ -96,7 +97,7 @@ def test_a_bento_pins_the_newest_run_and_carries_its_lineage(
         assert bento.labels[f"run.{kind}"] == version.run_id
         assert bento.models[kind][0].startswith(f"{version.name}:v{version.number}-")
     assert bento.labels["readiness"] == "pass"
-    assert {bento.labels[f"ready.{item.name}"] for item in CHECKLIST} == {"pass"}
+    assert {bento.labels[f"ready.{name}"] for name in [*(item.name for item in CHECKLIST), ONE_RUN]} == {"pass"}
     assert bento.labels["data_digest"] == DATA_DIGEST
     assert bento.labels["device"] == "cpu"
     assert bento_path(None, home) == (bento.tag, bento.folder)
@@ -165,6 +166,7 @@ def test_pins_name_versions_by_number_or_alias(registry: Registry, root: Path, t
     plan = make_plan(registry, {"ranking": first["ranking"].uri}, root=root)
     assert plan.versions["ranking"].number == first["ranking"].number
     assert plan.versions["retrieval"].number == second["retrieval"].number
+    assert plan.labels["ready.one_run"] == plan.readiness == "inconclusive"  # it fits, and shows
     document = bentofile(plan)
     assert document["models"] == list(plan.model_tags.values())
     plan = make_plan(registry, {"fallback": "streamrec-fallback@challenger"}, root=root)

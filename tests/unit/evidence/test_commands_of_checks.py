@@ -6,13 +6,18 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from contracts.checklist import CHECK, CHECKLIST, TRAIN, UNTIL
+from contracts.checklist import BUILD, CHECK, CHECKLIST, TRAIN, UNTIL
 from training.baseline_checks import baselines, metrics, union
 from training.checks import export_equality
 from training.leakage.overlap import no_overlap
 
 PLACES = {"DIR": "shop", "T": "2024-12-25", "BENTO-OR-MODEL": "streamrec-ranking@challenger"}
-COMMANDS = {TRAIN: "training.pipeline.train", UNTIL: "training.pipeline.train", CHECK: "cli.models._open"}
+COMMANDS = {
+    TRAIN: "training.pipeline.train",
+    UNTIL: "training.pipeline.train",
+    CHECK: "cli.models._open",
+    BUILD: "registry.builds.make_plan",
+}
 
 
 class Reached(Exception):

@@ -1,15 +1,18 @@
+from pathlib import Path
+
 import pytest
 
-from contracts.checklist import CHECKLIST
+from contracts.checklist import CHECKLIST, EVERY, wanted
 from contracts.errors import ArtifactError
 from contracts.evidence import Check, Evidence
 from registry.artifacts import KINDS, model_name
-from registry.evidence import document, item_verdicts, joint_readiness, merged, parse
+from registry.evidence import ONE_RUN, document, item_verdicts, joint_readiness, merged, one_run, parse
 from registry.releases.candidate import missing
 from tests.made_evidence import made_checks
 
 PASS = Check(name="parity", verdict="pass", detail="equal at 1,000 moments")
 FAIL = Check(name="leakage", verdict="fail", detail="an item of tomorrow")
+LINEAGE = Check(name="lineage", verdict="pass", detail="known")
 
 
 def test_evidence_without_checks_is_inconclusive() -> None:
@@ -26,7 +29,7 @@ def test_a_later_check_joins_and_one_of_the_same_name_replaces() -> None:
 
 
 def test_a_version_is_ready_when_the_whole_checklist_passes_and_not_without_one_of_it() -> None:
-    whole = [*made_checks("ranking"), Check(name="lineage", verdict="pass", detail="known")]
+    whole = [*made_checks("ranking"), LINEAGE]
     assert document("streamrec-ranking", "run", whole).readiness == "pass"
     for one in whole:
         rest = [check for check in whole if check.name != one.name]
@@ -34,11 +37,10 @@ def test_a_version_is_ready_when_the_whole_checklist_passes_and_not_without_one_
 
 
 def test_an_item_is_as_good_as_the_worst_that_any_of_the_three_has_on_it() -> None:
-    lineage = Check(name="lineage", verdict="pass", detail="known")
     documents: dict[str, Evidence | None] = {
-        model_name(kind): document(model_name(kind), "run", [*made_checks(kind), lineage]) for kind in KINDS
+        model_name(kind): document(model_name(kind), "run", [*made_checks(kind), LINEAGE]) for kind in KINDS
     }
-    assert item_verdicts(documents) == dict.fromkeys((item.name for item in CHECKLIST), "pass")
+    assert item_verdicts(documents) == dict.fromkeys([*(item.name for item in CHECKLIST), ONE_RUN], "pass")
     ranking = documents["streamrec-ranking"]
     assert ranking is not None
     leak, slow = (
@@ -46,7 +48,7 @@ def test_an_item_is_as_good_as_the_worst_that_any_of_the_three_has_on_it() -> No
         for name, verdict in (("leakage_ids", "fail"), ("latency", "inconclusive"))
     )
     documents["streamrec-ranking"] = merged(ranking, [leak, slow])
-    documents["streamrec-retrieval"] = document("streamrec-retrieval", "run", [lineage])
+    documents["streamrec-retrieval"] = document("streamrec-retrieval", "run", [LINEAGE])
     found = item_verdicts(documents)
     assert (found["leakage"], found["latency"], found["slices"], found["lineage"]) == (
         "fail",
@@ -63,13 +65,17 @@ def test_the_checklist_names_models_and_says_how_each_item_is_had() -> None:
     assert all(item.command.startswith("streamrec ") and item.what for item in CHECKLIST)
 
 
+def test_the_page_on_the_registry_lists_the_checks_of_each_model() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "registry.md").read_text()
+    assert {name for model in EVERY for name in wanted(model) if f"\n| `{name}` | " not in page} == set()
+
+
 def test_what_is_told_for_people_to_weigh_holds_nothing_up_unless_it_fails() -> None:
     told = Check(name="cold_start", verdict="inconclusive", detail="3 new users", advisory=True)
     assert document("m", "run", [PASS, told]).readiness == "pass"
     assert document("m", "run", [PASS, told.model_copy(update={"verdict": "fail"})]).readiness == "fail"
     assert document("m", "run", [PASS, told.model_copy(update={"advisory": False})]).readiness == "inconclusive"
-    lineage = Check(name="lineage", verdict="pass", detail="known")
-    whole = {kind: document(model_name(kind), "run", [*made_checks(kind), lineage, told]) for kind in KINDS}
+    whole = {kind: document(model_name(kind), "run", [*made_checks(kind), LINEAGE, told]) for kind in KINDS}
     assert missing(whole) == []
 
 
@@ -79,6 +85,21 @@ def test_models_are_as_ready_as_the_least_of_them() -> None:
     assert joint_readiness([good, None]) == "inconclusive"
     assert joint_readiness([good, None, document("m", "run", [FAIL])]) == "fail"
     assert joint_readiness([]) == "inconclusive"
+
+
+def test_models_of_several_runs_are_told_by_run_and_are_not_ready() -> None:
+    whole = {kind: document(model_name(kind), "1111111122", [*made_checks(kind), LINEAGE]) for kind in KINDS}
+    assert one_run(whole.values()).verdict == joint_readiness(whole.values()) == "pass"
+    assert missing(whole) == []
+    whole["ranking"] = whole["ranking"].model_copy(update={"run_id": "3333333344"})
+    mixed = one_run(whole.values())
+    assert mixed.verdict == joint_readiness(whole.values()) == "inconclusive"
+    assert "run 11111111: streamrec-retrieval, streamrec-fallback; run 33333333: streamrec-ranking" in mixed.detail
+    assert item_verdicts({model_name(kind): one for kind, one in whole.items()})[ONE_RUN] == "inconclusive"
+    (told,) = missing(whole, "streamrec:a")
+    assert (told.verdict, told.command) == ("inconclusive", "streamrec build")
+    assert one_run([None, whole["ranking"]]).verdict == "pass"  # that the other has none is told apart
+    assert one_run([None]).verdict == "inconclusive"
 
 
 def test_a_document_survives_the_way_to_disk() -> None:

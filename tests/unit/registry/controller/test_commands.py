@@ -1,5 +1,6 @@
 """The operations behind the release commands, on a control state in memory and a home without models."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from contracts.checklist import CHECKLIST
-from contracts.errors import NotFound, Refused
+from contracts.errors import NotFound, Refused, Unreachable
 from contracts.evidence import Check, Evidence
 from contracts.rules import RulesDocument
 from contracts.settings import Settings
@@ -23,6 +24,7 @@ from registry.retire import RETIRED, dependents, sweep
 from tests.made_evidence import made_checks
 
 NOW_US = 1_700_000_000_000_000
+NO_RUNS: Mapping[Kind, str] = {}
 POLICY = """
 schema_version = 1
 name = "{name}"
@@ -96,12 +98,14 @@ def champion(store: MemoryStore, home: Path, tag: str) -> None:
     store.commit(state, after, actor=commands.Actor("t", "admin"), action="t", subject="t", detail={}, now_us=NOW_US)
 
 
-def documents(*checks: Check, without: tuple[str, ...] = ()) -> Documents:
-    """The whole checklist, `checks` in place of those of their names, and not those `without`."""
+def documents(*checks: Check, without: tuple[str, ...] = (), runs: Mapping[Kind, str] = NO_RUNS) -> Documents:
+    """The whole checklist, `checks` in place of those of their names, and not those `without`. runs: other than `r`."""
     found: dict[Kind, Evidence | None] = {}
     for kind in KINDS:
         whole = document(
-            kind, "r", [*made_checks(kind), Check(name="lineage", verdict="pass", detail="known"), *checks]
+            kind,
+            runs.get(kind, "r"),
+            [*made_checks(kind), Check(name="lineage", verdict="pass", detail="known"), *checks],
         )
         kept = tuple(check for check in whole.checks if check.name not in without)
         found[kind] = whole.model_copy(update={"checks": kept})
@@ -184,6 +188,54 @@ def test_inconclusive_evidence_is_taken_only_on_someones_word_and_that_is_kept(s
     assert any("union" in line for line in store.history()[-1].detail["accepted_inconclusive"])
 
 
+def test_models_of_several_runs_are_refused_by_name_until_somebody_takes_them(store: MemoryStore, home: Path) -> None:
+    def source(*_: Any) -> Documents:
+        return documents(PASS, runs={"ranking": "another"})
+
+    with pytest.raises(Refused, match=r"run r: retrieval, fallback; run another: ranking") as error:
+        start(store, home, "streamrec:a", policy="strict", evidence=source)
+    assert error.value.next_command == "streamrec build"
+    start(store, home, "streamrec:a", policy="strict", evidence=source, accept_inconclusive=True)
+    assert ["one_run" in line for line in store.history()[-1].detail["accepted_inconclusive"]] == [True]
+
+
+def test_a_policy_that_asks_for_no_evidence_says_what_it_passed_over(store: MemoryStore, home: Path) -> None:
+    looked = []
+
+    def source(*_: Any) -> Documents:
+        looked.append(1)
+        return documents(FAIL, without=("latency",))
+
+    result = start(store, home, "streamrec:a", evidence=source)
+    told = store.history()[-1].detail["not_asked_for"]
+    assert [line.split(":")[0] for line in told] == [
+        *(f"[fail] {kind}" for kind in KINDS),
+        f"[none] {', '.join(KINDS)}",
+    ]
+    assert f"not asked for by free@1: {told[-1]}" in result.plan
+    assert "streamrec models check streamrec:a" in result.plan[-2]
+    assert len(looked) == 1
+    whole = start(store, home, "streamrec:b", NOW_US + 1, supersede=True, evidence=lambda *_: documents(PASS))
+    assert not any("not asked for" in line for line in whole.plan)
+
+
+def test_a_registry_that_is_away_holds_up_only_who_asks_for_evidence(store: MemoryStore, home: Path) -> None:
+    def away(*_: Any) -> Documents:
+        raise Unreachable("MLflow does not answer")
+
+    with pytest.raises(Unreachable):
+        start(store, home, "streamrec:a", policy="strict", evidence=away)
+    assert start(store, home, "streamrec:a", evidence=away).changed
+    assert store.history()[-1].detail["not_asked_for"] == ["[none] MLflow does not answer"]
+
+
+def test_an_escalation_that_names_nobody_is_had_by_a_quality_policy() -> None:
+    nobody = Check(name="escalation", verdict="inconclusive", detail="a role", command="streamrec models check X")
+    assert {one.command for one in missing(documents(PASS, nobody), "streamrec:a")} == {
+        "STREAMREC_QUALITY=quality.toml streamrec models check streamrec:a"
+    }
+
+
 def test_whole_evidence_lacks_nothing() -> None:
     assert missing(documents(PASS)) == []
     assert demand_evidence("t", documents(PASS), accept_inconclusive=False) == []
@@ -204,7 +256,8 @@ def test_a_version_of_an_older_day_is_refused_with_the_command_for_each_item_tha
         f"{everybody} latency (the exported files answer within their budget) → streamrec models check streamrec:a",
         "ranking: never checked: drift_baseline (something to measure drift against) → streamrec train --data DIR",
         f"{everybody} rollback (what people get when it is taken back) → streamrec models check streamrec:a",
-        f"{everybody} escalation (who is called, and what they do) → streamrec models check streamrec:a",
+        f"{everybody} escalation (who is called, and what they do: [escalation] contact of the quality policy) → "
+        "STREAMREC_QUALITY=quality.toml streamrec models check streamrec:a",
     ]
     bare = {kind: document(kind, "r", ()) for kind in KINDS}
     assert len(missing(bare)) == len(CHECKLIST)
