@@ -21,7 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from contracts.checklist import CHECKLIST
 from contracts.serving import SOURCES
+from contracts.settings import Settings
+from registry.bento_store import stored_bento
+from registry.releases.candidate import missing, read_evidence
 from tests.serving_processes import PATIENT
 
 pytestmark = pytest.mark.xdist_group("e2e")
@@ -234,6 +238,33 @@ def test_lineage_walks_from_the_bento_to_data_and_code(
     for uri in trained["models"].values():
         assert uri in text
     assert built["git_commit"] in text
+
+
+def test_what_a_trained_bento_lacks_refuses_its_release_line_by_line_with_the_commands(
+    home: Path, built: dict[str, Any]
+) -> None:
+    labels = stored_bento(built["tag"], home).labels
+    verdicts = {name.removeprefix("ready."): verdict for name, verdict in labels.items() if name.startswith("ready.")}
+    assert set(verdicts) == {item.name for item in CHECKLIST} | {"one_run"}
+    assert verdicts["one_run"] == "pass"
+    assert verdicts["escalation"] == "inconclusive"  # the default policy names a role and no person
+    assert verdicts["lineage"] == "pass"
+    answer = subprocess.run(
+        [sys.executable, "-m", "cli", "release", "start", built["tag"]],
+        cwd=ROOT,
+        env={**os.environ, "STREAMREC_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert answer.returncode == 3, answer.stderr
+    lacking = missing(read_evidence(built["tag"], Settings(home=home)), built["tag"])
+    assert any("escalation" in line.what for line in lacking)
+    told = "".join(answer.stderr.split())  # a terminal breaks lines where it likes
+    for line in lacking:
+        assert "".join(line.what.split()) in told
+        assert "".join(line.command.split()) in told
 
 
 def test_batch_lists_have_every_user_and_fifty_ranks_at_most(home: Path, data: Path, built: dict[str, Any]) -> None:
