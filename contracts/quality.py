@@ -38,7 +38,7 @@ class FairnessLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     disparate_impact: float = Field(0.8, ge=0, le=1)
-    least_users: int = Field(30, ge=2)
+    least_users: int = Field(30, ge=2, description="a group with fewer has no part in a ratio")
     enforce: bool = False
 
 

@@ -13,6 +13,7 @@ from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
 from contracts.dataset import DatasetConfig
 from contracts.errors import DataError
+from contracts.quality import QualityPolicy
 from contracts.rules import RulesDocument
 from contracts.serving import Ranker
 from features.offline.items import item_features_as_of
@@ -94,6 +95,7 @@ def assess(
     steps: LadderConfig | None = None,
     train_s: float | None = None,
     ablation: AblationConfig | None = None,
+    quality: QualityPolicy | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Ask the funnel that serves, at `from_us`, for every user of the protocol; fit the baselines on the rows before.
@@ -101,7 +103,7 @@ def assess(
     Of a large window a sample of users, drawn by `seed`. Users and items are as they were at `from_us`, whenever the
     bundles were trained. gather: keep what the ranker read of up to so many of the items that were shown, of users
     drawn by `seed`. steps: of the ladder. train_s: what the bundles took to make, where that is known. ablation: also
-    take the parts of the funnel away, one at a time.
+    take the parts of the funnel away, one at a time. quality: how many users a group has to have.
 
     Raises:
         DataError: no positive event before `from_us`, or the bundles have no catalogue.
@@ -159,7 +161,19 @@ def assess(
             },
         },
         ms_per_user=answers.seconds_per_user * 1e3,
-        study=study(folder, config, log, window, test, catalogue, slices, answers.with_rules, funnel, seed=seed),
+        study=study(
+            folder,
+            config,
+            log,
+            window,
+            test,
+            catalogue,
+            slices,
+            answers.with_rules,
+            funnel,
+            seed=seed,
+            least_users=(quality or QualityPolicy()).fairness.least_users,
+        ),
         alone=each_alone(answers.with_rules.sources or {}, test, [entry.scores for entry in baselines]),
         ablations=ablate(
             funnel, states, test, log.user_ids, met, from_us, config=ablation, seed=seed, progress=progress

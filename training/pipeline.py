@@ -167,6 +167,7 @@ def train(
                 steps=config.ladder,
                 train_s=time.perf_counter() - started,
                 ablation=config.ablation,
+                quality=quality,
                 progress=progress,
             )
         if plan.final_us != plan.cut_us:

@@ -14,6 +14,7 @@ from training.data import read
 
 FEW_POSITIVES = 1_000
 MISSING = 0.5  # of the rows
+HARDLY = 0.01  # so few that a column is the same for all
 METADATA = ("category", "creator_id", "title", "price")
 SAYS_NOTHING = ("", "unknown")  # the second is what the contract puts in the place of a category that is missing
 
@@ -24,7 +25,7 @@ def what_is_weaker(folder: Path, config: DatasetConfig, until_us: int) -> tuple[
     Raises:
         DataError: one item only: there is nothing to choose from.
     """
-    return (*_log(folder, config, until_us), *_metadata(folder), *_features(folder, config, until_us))
+    return (*_log(folder, config, until_us), *_metadata(folder, config), *_features(folder, config, until_us))
 
 
 def _log(folder: Path, config: DatasetConfig, until_us: int) -> list[str]:
@@ -59,20 +60,32 @@ def _log(folder: Path, config: DatasetConfig, until_us: int) -> list[str]:
     return said
 
 
-def _metadata(folder: Path) -> list[str]:
+def _metadata(folder: Path, config: DatasetConfig) -> list[str]:
+    """Of the columns that the models read whether declared or not. Those that are declared are told of as features."""
     table = read.items(folder)
-    lacking = [name for name in METADATA if not _says_something(table, name)]
+    missing = {name: _share(_gone(table[name])) if name in table.column_names else 1.0 for name in METADATA}
+    lacking = [name for name in METADATA if missing[name] >= 1]
     if len(lacking) == len(METADATA):
         return ["items have no metadata: content retrieval and new items are guessed by popularity"]
-    return [f"items have no {', no '.join(lacking)}: what rests on it says nothing"] if lacking else []
+    said = [f"items have no {', no '.join(lacking)}: what rests on it says nothing"] if lacking else []
+    declared = {a.column for a in config.features if a.table == "items"}
+    return said + [
+        f"`{name}` of items is missing in {share:.0%} of the rows: what rests on it says nothing of those"
+        for name, share in missing.items()
+        if MISSING <= share < 1 and name not in declared
+    ]
 
 
-def _says_something(table: pa.Table, name: str) -> bool:
-    if name not in table.column_names:
-        return False
-    column = pc.fill_null(table[name].cast(pa.string()), "")
-    nothing = pc.is_in(column, value_set=pa.array(SAYS_NOTHING, pa.string()))
-    return not pc.all(nothing).as_py()
+def _gone(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """bool: null, no number, or a word that says nothing."""
+    if pa.types.is_primitive(column.type):
+        return pc.is_null(column, nan_is_null=True)
+    return pc.is_in(pc.fill_null(column.cast(pa.string()), ""), value_set=pa.array(SAYS_NOTHING, pa.string()))
+
+
+def _share(gone: pa.ChunkedArray) -> float:
+    """Of the rows; 1 without a row."""
+    return (pc.sum(gone).as_py() or 0) / len(gone) if len(gone) else 1.0
 
 
 def _features(folder: Path, config: DatasetConfig, until_us: int) -> list[str]:
@@ -94,15 +107,17 @@ def _read(folder: Path, table: str, wanted: Sequence[str], until_us: int) -> pa.
 
 
 def _poor(table: pa.Table | None, wanted: Sequence[str]) -> list[tuple[str, str]]:
-    """Columns that say nothing, or nothing in half of the rows."""
+    """Columns that say nothing, or nothing in half of the rows, or in some and the same in the others."""
     out = []
     for name in wanted:
         if table is None or name not in table.column_names:
             out.append((name, "is not there: models that read it see the default"))
             continue
-        missing = table[name].null_count / max(table.num_rows, 1)
-        if missing >= MISSING:
-            out.append((name, f"is missing in {missing:.0%} of the rows: it tells those with it from those without"))
-        elif table.num_rows > 1 and pc.count_distinct(table[name]).as_py() <= 1:
+        gone = _gone(table[name])
+        missing = _share(gone)
+        constant = table.num_rows > 1 and pc.count_distinct(table[name].filter(pc.invert(gone))).as_py() <= 1
+        if constant and missing <= HARDLY:
             out.append((name, "is constant: it is taken out of the models"))
+        elif constant or missing >= MISSING:
+            out.append((name, f"is missing in {missing:.0%} of the rows: it tells those with it from those without"))
     return out

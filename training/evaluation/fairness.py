@@ -3,12 +3,22 @@
 Disparate impact is the least rate over the greatest; four fifths is the usual limit (EEOC, 29 CFR 1607.4, 1978).
 Exposure is discounted by place and divided by merit, the wishes in the test window (Singh & Joachims, "Fairness of
 Exposure in Rankings", KDD 2018). Every user has the same ten places, so a segment of users has no exposure of its own;
-what can differ from one to the next is whose items it is shown. Intervals: bootstrap over users. U users, L places, N
-items, G groups.
+what can differ from one to the next is whose items it is shown.
+
+Which group is the least and which the greatest is seen in the same data, so the interval of that pair alone, or of the
+least over the greatest drawn anew in each resample, is too low: of eight equal groups two are always far apart. The
+ratio is the least over all ordered pairs. So it is surely below a limit where one pair is, beyond the chance that any
+of them is (Bonferroni), and surely above it where each pair is, which needs no correction (an intersection-union test:
+Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982). A pair is asked with the
+variance that it has if its ratio is the one asked about (Koopman, "Confidence intervals for the ratio of two binomial
+proportions", Biometrics 1984): a group without a single hit has no variance of its own.
+
+U users, L places, N items, G groups.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,14 +28,25 @@ from training.evaluation import metrics
 from training.evaluation.protocol import TestSet
 
 K = 10
-RESAMPLES = 300
-MOST_USERS = 5_000
+TAIL = 0.025  # on either side of one ratio's interval
+ALPHA = 0.05  # that any ratio of a set is surely below by chance alone
+STEPS = 1_000  # from a ratio of 0 to one of 1
+FEW = 2.0  # hits: with fewer, a group's spread is mostly that of all
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """least_users: a group with fewer is left out. together: so many ratios are judged as one set."""
+
+    least_users: int
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """rates: group → rate, groups that were left out have none. ratio: least over greatest, with its 95 % interval;
-    NaN with fewer than two groups. n: users behind each group."""
+    """rates: group → rate, groups that were left out have none. ratio: least over greatest; NaN with fewer than two
+    groups. low, high: its 95 % interval, whichever groups are truly the least and the greatest; `high` is as high as
+    the set that it is judged in asks for. n: users behind each group."""
 
     what: str
     rates: Mapping[str, float]
@@ -52,41 +73,62 @@ def impact(
     what: str,
     above: Mapping[str, NDArray[np.float64]],
     below: Mapping[str, NDArray[np.float64]],
-    *,
-    least_users: int,
-    seed: int,
+    judged: Judged,
 ) -> Impact:
     """Ratio of the rates Σ above / Σ below of each group; both [U], a user with `below` 0 is not in the group."""
     n = {name: int((values > 0).sum()) for name, values in below.items()}
-    names = [name for name in above if n[name] >= least_users]
+    names = [name for name in above if n[name] >= judged.least_users]
     rates = {name: float(above[name].sum() / below[name].sum()) for name in names}
     if len(names) < 2 or max(rates.values()) <= 0:
         return Impact(what, rates, n, float("nan"), float("nan"), float("nan"))
-    tops = np.column_stack([above[name] for name in names])
-    bottoms = np.column_stack([below[name] for name in names])
-    random = np.random.default_rng(seed)
-    users = len(tops)
-    some = random.choice(users, MOST_USERS, replace=False) if users > MOST_USERS else np.arange(users)
-    drawn = random.multinomial(len(some), np.full(len(some), 1 / len(some)), size=RESAMPLES).astype(np.float64)
-    resampled = (drawn @ tops[some]) / np.maximum(drawn @ bottoms[some], 1e-12)
-    ratios = resampled.min(axis=1) / np.maximum(resampled.max(axis=1), 1e-12)
-    low, high = np.quantile(ratios, [0.025, 0.975])
     least, greatest = min(names, key=lambda g: rates[g]), max(names, key=lambda g: rates[g])
-    return Impact(what, rates, n, rates[least] / rates[greatest], float(low), float(high), least, greatest)
+    ratio = rates[least] / rates[greatest]
+    tops, bottoms = (np.column_stack([side[name] for name in names]) for side in (above, below))
+    low, high = _interval(tops, bottoms, judged.together)
+    return Impact(what, rates, n, ratio, low, high, least, greatest)
+
+
+def _interval(above: NDArray[np.float64], below: NDArray[np.float64], together: int) -> tuple[float, float]:
+    """Of the least ratio of two groups: what no pair contradicts. above, below: [U, G].
+
+    Users may be in both groups of a pair: what is alike in them is taken out. Variance of a rate: in proportion to it,
+    as of counts, times the spread that the users of the group have.
+    """
+    hits, size = above.sum(axis=0), below.sum(axis=0)
+    rates = hits / size
+    by_user = above - rates * below
+    shared = by_user.T @ by_user
+    own = np.diag(shared)
+    scale = np.sqrt(np.outer(own, own))
+    alike = np.divide(shared, scale, out=np.zeros_like(shared), where=scale > 0)
+    few = FEW * (above**2).sum() / above.sum()
+    spread = (own + few * own.sum() / hits.sum()) / (hits + few)
+    a, b = np.nonzero(~np.eye(len(rates), dtype=bool))
+    ratios = np.linspace(0.0, 1.0, STEPS + 1)
+    ratio = ratios[:, None]
+    rate = (hits[a] + hits[b]) / (ratio * size[a] + size[b])  # of b, if that of a is `ratio` times it
+    ours, theirs = spread[a] * ratio * rate / size[a], spread[b] * ratio**2 * rate / size[b]
+    error = np.sqrt(np.maximum(ours + theirs - 2 * alike[a, b] * np.sqrt(ours * theirs), 1e-24))
+    short = (ratio * rates[b] - rates[a]) / error
+    seen = rates.min() / rates.max()
+    one, any_ = NormalDist().inv_cdf(1 - TAIL), NormalDist().inv_cdf(1 - min(TAIL, ALPHA / together) / len(a))
+    low = ratios[(ratios < seen) & (short < -one).all(axis=1)].max(initial=0.0)
+    high = ratios[(ratios > seen) & (short > any_).any(axis=1)].min(initial=1.0)
+    return float(low), float(high)
 
 
 def exposure(
-    slates: NDArray[np.int64], test: TestSet, groups: Mapping[str, NDArray[np.bool_]], *, least_users: int, seed: int
+    slates: NDArray[np.int64], test: TestSet, groups: Mapping[str, NDArray[np.bool_]], judged: Judged
 ) -> Impact:
     """Discounted places that a group of items gets in the first 10, for each wish for one of them. groups: [N]."""
     above, below = {}, {}
     for name, mask in groups.items():
         above[name], below[name] = _places_and_wishes(slates, test, mask)
-    return impact("exposure per wish, by group of creators", above, below, least_users=least_users, seed=seed)
+    return impact("exposure per wish, by group of creators", above, below, judged)
 
 
 def recall_by_items(
-    slates: NDArray[np.int64], test: TestSet, groups: Mapping[str, NDArray[np.bool_]], *, least_users: int, seed: int
+    slates: NDArray[np.int64], test: TestSet, groups: Mapping[str, NDArray[np.bool_]], judged: Judged
 ) -> Impact:
     """Wishes for items of a group that the first 10 held / such wishes. groups: [N]."""
     found = _found(slates, test)
@@ -96,7 +138,7 @@ def recall_by_items(
         wanted = np.append(mask, False)[np.minimum(test.targets.items, len(mask))]
         above[name] = np.bincount(owners[wanted & found], minlength=len(test)).astype(np.float64)
         below[name] = np.bincount(owners[wanted], minlength=len(test)).astype(np.float64)
-    return impact("recall@10, by group of creators", above, below, least_users=least_users, seed=seed)
+    return impact("recall@10, by group of creators", above, below, judged)
 
 
 def recall_by_users(
@@ -104,15 +146,13 @@ def recall_by_users(
     test: TestSet,
     group: str,
     masks: Mapping[str, NDArray[np.bool_]],
-    *,
-    least_users: int,
-    seed: int,
+    judged: Judged,
 ) -> Impact:
     """Mean recall@10 of the users of each segment. masks: [U]."""
     own = metrics.recall(metrics.hits(slates[:, :K], test.targets), test.targets.counts, K)
     above = {name: np.where(mask, own, 0.0) for name, mask in masks.items()}
     below = {name: mask.astype(np.float64) for name, mask in masks.items()}
-    return impact(f"recall@10, by {group}", above, below, least_users=least_users, seed=seed)
+    return impact(f"recall@10, by {group}", above, below, judged)
 
 
 def exposure_by_users(
@@ -121,9 +161,7 @@ def exposure_by_users(
     group: str,
     masks: Mapping[str, NDArray[np.bool_]],
     items: NDArray[np.bool_],
-    *,
-    least_users: int,
-    seed: int,
+    judged: Judged,
 ) -> Impact:
     """Discounted places that these items get in the first 10 of each segment, for each of its wishes for them: do
     small creators reach these people less than those? masks: [U]; items: [N], those of small creators."""
@@ -131,7 +169,7 @@ def exposure_by_users(
     above = {name: np.where(mask, places, 0.0) for name, mask in masks.items()}
     below = {name: np.where(mask, wishes, 0.0) for name, mask in masks.items()}
     what = f"exposure per wish of small creators, by {group}"
-    return impact(what, above, below, least_users=least_users, seed=seed)
+    return impact(what, above, below, judged)
 
 
 def _places_and_wishes(

@@ -1,5 +1,6 @@
 """Rows on both sides of the cut, as many as one can look at in seconds, and the catalogue beside them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,12 @@ WINDOWS_BEFORE = 3  # how far back, in lengths of the test window
 @dataclass(frozen=True, slots=True)
 class Across:
     """before, after: `user_id`, `item_id`, `event`, `value` (null where there is none), `at_us` int64, `positive` bool,
-    in the order of time. items: items.parquet."""
+    in the order of time. items: items.parquet. user_ids: of those before that are in users.parquet, in its order."""
 
     before: pa.Table
     after: pa.Table
     items: pa.Table
+    user_ids: Sequence[str] = ()
 
 
 def rows_across(folder: Path, config: DatasetConfig, cut_us: int, to_us: int) -> Across:
@@ -35,10 +37,13 @@ def rows_across(folder: Path, config: DatasetConfig, cut_us: int, to_us: int) ->
     if len(later) > MOST_ROWS:
         to_us = int(later[MOST_ROWS - 1]) + 1
     before = _rows(folder, config, since_us, cut_us)
+    users = read.users(folder, ["user_id"])
+    there = pa.array([], pa.string()) if users is None else users["user_id"].cast(pa.string())
     return Across(
         before.slice(max(0, before.num_rows - MOST_ROWS)),
         _rows(folder, config, cut_us, to_us).slice(0, MOST_ROWS),
         read.items(folder),
+        there.filter(pc.is_in(there, value_set=pc.unique(before["user_id"]))).to_pylist(),
     )
 
 

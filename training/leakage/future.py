@@ -24,7 +24,7 @@ from bentos.recommender.assemble import load_models
 from bentos.recommender.funnel import Funnel
 from contracts.checklist import TRAIN
 from contracts.dataset import CONFIG, INTERACTIONS, ITEMS, USERS, DatasetConfig
-from contracts.evidence import Check
+from contracts.evidence import Check, Verdict
 from features.offline.items import item_features_as_of
 from features.offline.states import user_states_as_of
 from features.online.base import ItemSnapshot, UserState
@@ -48,10 +48,13 @@ Asked = Mapping[str, tuple[NDArray[np.int32], NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True)
 class Future:
-    """problems: what at the cut is another thing under another future. rows: of the drawn one, labelled by it."""
+    """problems: what at the cut is another thing under another future. rows: of the drawn one, labelled by it. users:
+    whose state was compared; compared: rows of the ranker that were, each with the one it had been."""
 
     problems: tuple[str, ...]
     rows: RankingRows
+    users: int
+    compared: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +92,30 @@ def another_future(
         _write(folder, other, cut_us, _events(read.schema(folder / INTERACTIONS), config, wishes, moments))
         after = _Known.of(other, items, users, cut_us)
         rows = _labelled(other, config, cut_us, to_us, funnel, after)
-    return Future((*_of_the_log(before, after), *_of_the_rows(asked, rows)), rows)
+    of_the_rows, compared = _of_the_rows(asked, rows)
+    return Future((*_of_the_log(before, after), *of_the_rows), rows, len(before.states), compared)
 
 
 def future_changes_nothing(found: Future, ranker_auc: float) -> Check:
-    """Features and rows as of the cut are the same under another future; no figure is too good. ranker_auc: in the test
-    window; NaN without one."""
+    """Features and rows as of the cut are the same under another future; no figure is too good. `inconclusive` where
+    there was nothing to compare. ranker_auc: in the test window; NaN without one."""
     problems = list(found.problems)
-    figures = {}
+    figures = {"compared_users": float(found.users), "compared_rows": float(found.compared)}
     if np.isfinite(ranker_auc):
         figures["ranker_auc"] = ranker_auc
         if ranker_auc > TOO_GOOD_AUC:
             problems.append(f"the ranker's AUC of {ranker_auc:.4f} is too good to be true")
+    counted = f"{found.users} users and {found.compared} rows of the ranker"
+    verdict: Verdict = "pass"
+    told = f"features, candidates and rows at the cut are the same under another future ({counted})"
+    if problems:
+        verdict, told = "fail", "; ".join(problems)
+    elif not found.users or not found.compared:
+        verdict, told = "inconclusive", f"{counted} could be compared under another future"
     return Check(
         name="leakage",
-        verdict="fail" if problems else "pass",
-        detail="; ".join(problems) or "features, candidates and rows at the cut are the same under another future",
+        verdict=verdict,
+        detail=told,
         figures=figures,
         command=TRAIN,
     )
@@ -188,20 +199,22 @@ def _of_the_log(before: _Known, after: _Known) -> list[str]:
     return found
 
 
-def _of_the_rows(asked: Asked, made: RankingRows) -> list[str]:
-    others, columns = 0, np.zeros(len(row_schema().names), bool)
+def _of_the_rows(asked: Asked, made: RankingRows) -> tuple[list[str], int]:
+    """(What is not what it was; rows that could be compared.)"""
+    others, compared, columns = 0, 0, np.zeros(len(row_schema().names), bool)
     for user, start, end in zip(made.user_ids, made.indptr[:-1], made.indptr[1:], strict=True):
         _, rows = asked[user]
         again = made.rows[start:end]
         if rows.shape == again.shape:
             columns |= ~np.isclose(rows, again, rtol=1e-5, atol=1e-6).all(axis=0)
+            compared += len(rows)
         else:
             others += 1
     found = [f"candidates of {others} users at the cut change with rows after it"] if others else []
     names = [name for name, other in zip(row_schema().names, columns, strict=True) if other]
     if names:
         found.append(f"columns of the ranker at the cut change with rows after it: {', '.join(names)}")
-    return found
+    return found, compared
 
 
 def _labelled(

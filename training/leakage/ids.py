@@ -22,22 +22,23 @@ LEAST = 20  # with and without the outcome, in all groups together
 Z = 1.96
 
 _DIGITS = re.compile(r"\d+")
+PLACE = "its place in the file"
 
 WAYS: dict[str, Callable[[Sequence[str]], NDArray[np.float64]]] = {
     "its number": lambda ids: np.array([float((_DIGITS.findall(i) or ["-1"])[-1][-15:]) for i in ids]),
     "its length": lambda ids: np.array([float(len(i)) for i in ids]),
     "its place in the alphabet": lambda ids: np.argsort(np.argsort(np.array(ids, dtype=np.str_))).astype(np.float64),
-    "its place in the file": lambda ids: np.arange(len(ids), dtype=np.float64),
+    PLACE: lambda ids: np.arange(len(ids), dtype=np.float64),
 }
 
 
 def told_by_ids(
-    ids: Sequence[str], outcome: NDArray[np.bool_], activity: NDArray[np.int64]
+    ids: Sequence[str], outcome: NDArray[np.bool_], activity: NDArray[np.int64], *, in_file: bool = True
 ) -> dict[str, tuple[float, float]]:
     """Way of reading an id → (AUC for the outcome within groups of like activity, at least a half; its error).
 
-    ids in the order of their file; outcome, activity: aligned. Empty where too few have the outcome, or too few have
-    it not.
+    ids in the order of their file; outcome, activity: aligned. in_file: there is one; the order of the log is not asked
+    about, as it is that of time, which training knows. Empty where too few have the outcome, or too few have it not.
     """
     if min(int(outcome.sum()), int((~outcome).sum())) < LEAST:
         return {}
@@ -45,6 +46,8 @@ def told_by_ids(
     group = np.searchsorted(edges, activity)
     told = {}
     for name, read in WAYS.items():
+        if name == PLACE and not in_file:
+            continue
         values = read(ids)
         if len(np.unique(values)) < 2:
             continue
@@ -70,10 +73,12 @@ def ids_tell_nothing(rows: Across) -> Check:
     for what, column in (("item", "item_id"), ("user", "user_id")):
         counted = rows.before.group_by(column).aggregate([("event", "count")])
         known = dict(zip(counted[column].to_pylist(), counted["event_count"].to_pylist(), strict=True))
-        order = rows.items["item_id"].to_pylist() if what == "item" else list(dict.fromkeys(known))
-        ids = [name for name in order if name in known]
+        listed = rows.items["item_id"].to_pylist() if what == "item" else rows.user_ids
+        others = sorted(known) if what == "user" else []  # who is not in the file comes after it, by name
+        ids = [name for name in dict.fromkeys([*listed, *others]) if name in known]
         hit = set(pc.unique(rows.after.filter(rows.after["positive"])[column]).to_pylist())
-        told = told_by_ids(ids, np.array([i in hit for i in ids], bool), np.array([known[i] for i in ids], np.int64))
+        came, active = np.array([i in hit for i in ids], bool), np.array([known[i] for i in ids], np.int64)
+        told = told_by_ids(ids, came, active, in_file=bool(len(listed)))
         if not told:
             said.append(f"{what} ids: too few on one side to tell")
             verdict = "inconclusive" if verdict == "pass" else verdict

@@ -68,7 +68,10 @@ def fairness(facts: Facts, judged: Evaluation) -> list[Markup]:
     groups = [(i.what, name, number(rate), f"{i.n[name]:,}") for i in known for name, rate in i.rates.items()]
     rule = "a ratio surely below it fails" if facts.policy.fairness.enforce else "told, and left to people to judge"
     return [
-        html.paragraph(f"The least rate of a group over the greatest, 95 % by bootstrap; limit {limit:g}: {rule}."),
+        html.paragraph(
+            "The least rate of a group over the greatest, 95 % over users, whichever groups they are; limit "
+            f"{limit:g}: {rule}."
+        ),
         html.table(("what", "", "ratio", f"against {limit:g}", "of"), rows),
         html.folded("every group", html.table(("what", "group", "rate", "users"), groups)),
     ]

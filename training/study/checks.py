@@ -1,6 +1,6 @@
 """The study of an evaluation, as checks of the evidence document."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from training.assess import Evaluation
 from training.calibration import Choice
 from training.evaluation.fairness import Impact
 from training.evaluation.limits import Part, compare, worst
+from training.evaluation.metrics import Estimate
 from training.evaluation.report import RankerScores
-from training.study.cohorts import ALWAYS
 from training.study.study import Study
 
 USER_METRIC, ITEM_METRIC = "ndcg@10", "recall@10"
 NO_WINDOW = "no test window"
+LEAST_NEW = 30  # people to judge cold start by
+A_SELECTION = 0.5  # candidates that are more of the catalogue than this are hardly chosen
 
 
 def study_checks(judged: Evaluation | None, policy: QualityPolicy, choice: Choice) -> list[Check]:
@@ -25,7 +27,7 @@ def study_checks(judged: Evaluation | None, policy: QualityPolicy, choice: Choic
         names = ("slices", "fairness", "calibration", "cold_start")
         return [Check(name=name, verdict="inconclusive", detail=NO_WINDOW, command=UNTIL) for name in names]
     return [
-        within_limits(parts(judged, policy.slices), _lacking(judged)),
+        within_limits(parts(judged, policy.slices), judged.study.lacking),
         fair(judged.study.impacts, policy.fairness),
         calibrated(judged.ranker, choice, policy.calibration),
         cold_start(judged.study),
@@ -43,10 +45,10 @@ def parts(judged: Evaluation, policy: SliceLimits) -> list[Part]:
     ]
 
 
-def within_limits(found: Sequence[Part], lacking: Sequence[str] = ()) -> Check:
+def within_limits(found: Sequence[Part], lacking: Mapping[str, str] | None = None) -> Check:
     """`fail` if one slice is surely beyond its limit, `inconclusive` if one may be or has nobody in the test.
 
-    lacking: columns that would be sliced by, and that the users do not have.
+    lacking: what would be sliced by and is not → why.
     """
     failed = [part for part in found if part.verdict == "fail"]
     open_ = [part for part in found if part.verdict == "inconclusive"]
@@ -62,21 +64,18 @@ def within_limits(found: Sequence[Part], lacking: Sequence[str] = ()) -> Check:
     said += [f"{part.name} fails: {part.why}" for part in failed]
     if open_:
         said.append(f"{len(open_)} undecided" + (f", {len(empty)} of them with no event in the test" if empty else ""))
-    if lacking:
-        said.append(f"no slice by {', '.join(lacking)}: the users have no such column")
+    lacking = lacking or {}
+    for why in dict.fromkeys(lacking.values()):
+        said.append(f"no slice by {', '.join(name for name in lacking if lacking[name] == why)}: {why}")
     figures = {"slices": float(len(found)), "failed": float(len(failed)), "undecided": float(len(open_))}
     if low is not None and low.whole > 0:
         figures["worst_share"] = low.value / low.whole
     return Check(name="slices", verdict=verdict, detail="; ".join(said), figures=figures, command=UNTIL, advisory=True)
 
 
-def _lacking(judged: Evaluation) -> list[str]:
-    there = {name.split("=", 1)[0] for name in judged.funnel.slices}
-    return [name for name in ALWAYS if name not in there]
-
-
 def fair(impacts: Sequence[Impact], limits: FairnessLimits) -> Check:
-    """Disparate impact against the limit. Not enforced, a ratio that is surely below it is for people to judge."""
+    """Disparate impact against the limit. Not enforced, a ratio that is surely below it is for people to judge. The
+    intervals are as wide as a set of so many asks for (training/evaluation/fairness.py)."""
     known = [impact for impact in impacts if np.isfinite(impact.ratio)]
     below = [impact for impact in known if impact.high < limits.disparate_impact]
     above = [impact for impact in known if impact.low >= limits.disparate_impact]
@@ -119,7 +118,8 @@ def calibrated(ranker: RankerScores, choice: Choice, limits: CalibrationLimits) 
 
 
 def cold_start(study: Study) -> Check:
-    """New users against popularity, which is what they would get without any of this; new items by recall@500."""
+    """New users against popularity, which is what they would get without any of this; new items by recall@500, against
+    as many items drawn at random."""
     said, verdict = [], _cold_verdict(study)
     figures: dict[str, float] = {}
     for name, estimates in study.cold.setups.items():
@@ -136,6 +136,9 @@ def cold_start(study: Study) -> Check:
             f"items without an event: recall@500 {new['recall@500'].value:.4f}, recall@10 {new['recall@10'].value:.4f}"
         )
         items += f" of {new['recall@500'].n} users" + (f", most by {best} ({sources[best]:.4f})" if best else "")
+        if _below_chance(new["recall@500"], study.candidate_share):
+            verdict = "fail"
+            items += f", surely below the {study.candidate_share:.4f} that as many at random bring"
         figures |= {"new_items_recall@500": new["recall@500"].value, "new_items_recall@10": new["recall@10"].value}
     return Check(
         name="cold_start",
@@ -162,8 +165,16 @@ def _cold_verdict(study: Study) -> Verdict:
     for ours, theirs in pairs:
         a, b = setups[ours]["ndcg@10"], setups[theirs]["ndcg@10"]
         noise = 2 * float(np.hypot(a.se, b.se))
-        if a.n >= 30 and a.value < b.value - noise:
+        if a.n >= LEAST_NEW and a.value < b.value - noise:
             return "fail"
-        if a.n < 30 or not a.value > b.value + noise:
+        if a.n < LEAST_NEW or not a.value > b.value + noise:
             verdict = "inconclusive"
     return verdict
+
+
+def _below_chance(found: Estimate, share: float) -> bool:
+    """Beyond two standard errors, of the figure or of a draw: no hit at all has no error of its own. share: of the
+    catalogue that the candidates are."""
+    if found.n < LEAST_NEW or not share <= A_SELECTION:
+        return False
+    return found.value + 2 * max(found.se, float(np.sqrt(share * (1 - share) / found.n))) < share

@@ -53,12 +53,28 @@ def user_cohorts(
     return {name: np.asarray(mask, bool) for name, mask in masks.items()}
 
 
+def without_slices(config: DatasetConfig, catalogue: Catalogue, masks: Masks) -> dict[str, str]:
+    """What would be sliced by and is not in `masks` → why: columns, declared or asked about always, and spend."""
+    there = {name.split("=", 1)[0] for name in masks}
+    lacking = {name: "the users have no such column" for name in slice_columns(config) if name not in there}
+    if "value" not in there:
+        lacking["value"] = _no_spend(config, catalogue) or "nobody took up anything that has a price"
+    return lacking
+
+
+def _no_spend(config: DatasetConfig, catalogue: Catalogue) -> str:
+    """Why it is not known what anybody spent; "" where it is."""
+    if max(config.positives, key=lambda p: p.weight).min_value is not None:
+        return "wishes are ratings"
+    return "" if np.isfinite(catalogue.price).any() else "the items have no prices"
+
+
 def spent(folder: Path, config: DatasetConfig, log: Log, catalogue: Catalogue) -> NDArray[np.float64] | None:
     """Of each user before the cut, float64 [U]: prices of what the strongest wishes were for, times `value` where that
     is a number of pieces (at least one). None without prices, and where a wish is a rating."""
-    strongest = max(config.positives, key=lambda p: p.weight)
-    if strongest.min_value is not None or not np.isfinite(catalogue.price).any():
+    if _no_spend(config, catalogue):
         return None
+    strongest = max(config.positives, key=lambda p: p.weight)
     path = folder / INTERACTIONS
     names = set(read.schema(path).names)
     pieces = "greatest(coalesce(l.value, 1), 1)" if "value" in names else "1"

@@ -1,4 +1,7 @@
-"""Cold start as it happens in the test window: people whom training never saw, asked as they come.
+"""Cold start as it happens in the test window: people without a wish before the cut, asked as they come.
+
+They are those whom the protocol leaves out. Who was shown things and wished for none is one of them: `context alone`
+leaves that out, the session has it.
 
 Once with their context alone, at their first wish, and once after three of them, as the session then is. Lines of one
 invoice have one moment: whatever was taken up by the moment of the third wish is past, in every setup. U users.
@@ -114,7 +117,8 @@ def _newcomers(folder: Path, config: DatasetConfig, log: Log, from_us: int, to_u
     given = [name for name in CONTEXT_COLUMNS if name in names]
     columns = ["user_id", "item_id", "timestamp", "event", *(["value"] if "value" in names else []), *given]
     table = read.interactions(folder, columns, since_us=from_us, until_us=to_us)
-    table = table.filter(pc.invert(pc.is_in(table["user_id"], value_set=pa.array(log.user_ids, pa.string()))))
+    wished = [log.user_ids[user] for user in np.unique(log.positives().user).tolist()]
+    table = table.filter(pc.invert(pc.is_in(table["user_id"], value_set=pa.array(wished, pa.string()))))
     mask = LabelRule.of(config).mask(table["event"], table["value"] if "value" in names else None)
     table = table.filter(mask).sort_by("timestamp")
     people = read.users(folder)

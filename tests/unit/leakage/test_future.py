@@ -66,11 +66,31 @@ def honest(world: World) -> Future:
 
 def test_an_honest_log_is_the_same_under_another_future_and_labels_fall_to_chance(honest: Future) -> None:
     assert honest.problems == ()
-    assert future_changes_nothing(honest, NAN).verdict == "pass"
+    check = future_changes_nothing(honest, NAN)
+    assert check.verdict == "pass"
+    assert check.figures == {"compared_users": honest.users, "compared_rows": honest.compared}
+    assert honest.users > 50
+    assert honest.compared == len(honest.rows.labels) > 1_000
     assert honest.rows.labels.mean() == pytest.approx(future.WISHED, abs=0.02)
     check = shuffled(honest)
     assert check.verdict != "fail", check.detail
     assert all(abs(value - 0.5) < 0.05 for value in check.figures.values())
+
+
+@pytest.mark.parametrize("nothing", [{"users": 0, "compared": 0}, {"users": 0}, {"compared": 0}])
+def test_where_nobody_and_nothing_could_be_compared_it_is_not_known(honest: Future, nothing: dict[str, int]) -> None:
+    empty = replace(honest, **nothing)  # type: ignore[arg-type]
+    check = future_changes_nothing(empty, 0.7)
+    assert check.verdict == "inconclusive"
+    assert f"{empty.users} users and {empty.compared} rows of the ranker could be compared" in check.detail
+    assert future_changes_nothing(replace(empty, problems=("a column",)), NAN).verdict == "fail"
+
+
+def test_without_anybody_to_ask_nothing_is_compared(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(future, "_latest_users", lambda *_: [])
+    found = looked(world)
+    assert (found.problems, found.users, found.compared) == ((), 0, 0)
+    assert future_changes_nothing(found, NAN).verdict == "inconclusive"
 
 
 def test_without_a_test_window_the_other_future_is_a_day(world: World) -> None:

@@ -9,8 +9,14 @@ import pytest
 from contracts.dataset import DatasetConfig
 from tests.unit.study.shop import CONFIG, DAY_US, write_shop
 from training.interactions import Items, Log, read_items, read_log
-from training.study.checks import within_limits
-from training.study.cohorts import creator_groups, item_cohorts, slice_columns, spent, user_cohorts
+from training.study.cohorts import (
+    creator_groups,
+    item_cohorts,
+    slice_columns,
+    spent,
+    user_cohorts,
+    without_slices,
+)
 
 CUT = 100 * DAY_US
 ITEMS = [
@@ -92,7 +98,8 @@ def test_country_and_locale_are_slices_wherever_users_have_them(tmp_path: Path, 
     assert slice_columns(shop["config"]) == ("country", "locale")
     bare = of(tmp_path / "bare", people=[{"user_id": "ada", "country": "DE"}], config=config)
     assert not any(name.startswith("locale=") for name in user_cohorts(**bare, users=np.arange(2)))
-    assert "no slice by locale: the users have no such column" in within_limits([], ["locale"]).detail
+    lacking = without_slices(shop["config"], shop["catalogue"], user_cohorts(**bare, users=np.arange(2)))
+    assert lacking == {"locale": "the users have no such column"}
 
 
 def test_creators_are_large_small_or_new_by_what_their_items_brought(tmp_path: Path) -> None:

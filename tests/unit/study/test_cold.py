@@ -39,9 +39,13 @@ class Oracle:
         return SimpleNamespace(item_ids=tuple(i for i in self.wishes[query.user_id] if i not in met))
 
 
-def asked(folder: Path, events: Sequence[tuple[str, str, int]]) -> tuple[ColdUsers, Oracle]:
+def asked(
+    folder: Path, events: Sequence[tuple[str, str, int]], shown: Sequence[tuple[str, str, int]] = ()
+) -> tuple[ColdUsers, Oracle]:
+    """shown: impressions."""
     known = [("old", IDS[n], n * DAY_US) for n in range(3)]
-    config = write_shop(folder, [*known, *events], [{"item_id": name} for name in IDS])
+    what = ["view"] * len(shown) + ["purchase"] * (len(known) + len(events))
+    config = write_shop(folder, [*shown, *known, *events], [{"item_id": name} for name in IDS], event=what)
     wishes: dict[str, list[str]] = {}
     for user, item, _ in events:
         wishes.setdefault(user, []).append(item)
@@ -80,3 +84,15 @@ def test_who_took_up_everything_in_one_basket_has_nothing_left_to_be_asked_for(t
 def test_nobody_with_a_wish_left_is_no_setup(tmp_path: Path, wishes: int) -> None:
     found, _ = asked(tmp_path / "shop", [("new", IDS[10 + n], CUT + DAY_US) for n in range(wishes)])
     assert set(found.setups) == {"context alone", "popularity"}
+
+
+def test_who_was_only_shown_things_is_as_new_as_who_never_came(tmp_path: Path) -> None:
+    """The protocol asks those with a wish before the cut; all others are asked here."""
+    shown = [("shown", IDS[n], DAY_US + n) for n in range(5)]
+    wishes = [(user, IDS[20 + n], CUT + (1 + n) * DAY_US) for user in ("shown", "stranger") for n in range(5)]
+    found, oracle = asked(tmp_path / "shop", [*wishes, ("old", IDS[29], CUT + DAY_US)], shown)
+    assert found.found == 2
+    assert found.setups["context alone"]["ndcg@10"].n == 2
+    sessions = {state.user_id: {one.item_id for one in state.last} for state in oracle.sessions}
+    assert set(IDS[:5]) <= sessions["shown"]  # with the session, what it was shown is known too
+    assert sessions["stranger"] == set(IDS[20:23])
