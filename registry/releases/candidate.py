@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,12 +101,16 @@ def missing(documents: Documents, tag: str = "latest") -> list[Missing]:
     and items of the checklist that nobody looked at, as in versions of an older day and in bundles that were made
     without a training."""
     found = []
+    alike: dict[tuple[str, str], tuple[Check, list[Kind]]] = {}  # what holds up several models alike is one line
     for kind in KINDS:
         evidence = documents.get(kind)
         if evidence is None:
             found.append(Missing(f"{kind}: no evidence at all", TRAIN, "none"))
-        else:
-            found += [_missing(kind, check, tag) for check in evidence.checks if check.holds_up]
+            continue
+        for check in evidence.checks:
+            if check.holds_up:
+                alike.setdefault((check.name, check.detail), (check, []))[1].append(kind)
+    found += [_missing(kinds, check, tag) for check, kinds in alike.values()]
     together = one_run(documents.values())
     if together.holds_up and any(documents.values()):  # without any it was said
         found.append(Missing(f"{together.name}: {together.detail}", together.command or TRAIN, "inconclusive"))
@@ -155,11 +159,11 @@ def demand_evidence(tag: str, documents: Documents, *, accept_inconclusive: bool
     )
 
 
-def _missing(kind: Kind, check: Check, tag: str) -> Missing:
+def _missing(kinds: Sequence[Kind], check: Check, tag: str) -> Missing:
     verdict: Literal["fail", "inconclusive"] = "fail" if check.verdict == "fail" else "inconclusive"
-    item = wanted(model_name(kind)).get(check.name)
+    item = wanted(model_name(kinds[0])).get(check.name)
     command = item.typed if item and item.given else check.command or TRAIN
-    return Missing(f"{kind}: {check.name}: {check.detail}", _of(command, tag), verdict)
+    return Missing(f"{', '.join(kinds)}: {check.name}: {check.detail}", _of(command, tag), verdict)
 
 
 def _of(command: str, tag: str) -> str:

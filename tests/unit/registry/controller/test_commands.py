@@ -167,7 +167,9 @@ def test_evidence_that_is_missing_or_failed_refuses_and_lists_every_command(stor
     with pytest.raises(Refused) as error:
         start(store, home, "streamrec:a", policy="strict", evidence=lambda *_: documents(PASS, FAIL, UNKNOWN))
     assert error.value.exit_code == 3
-    assert error.value.message.count("streamrec evaluate") == 6
+    listed = [line for line in error.value.message.splitlines() if "streamrec evaluate" in line]
+    assert len(listed) == 2  # what is alike of all three models is said once
+    assert all(", ".join(KINDS) in line for line in listed)
     assert "below the baseline" in error.value.message
     assert store.load().release is None
     with pytest.raises(Refused, match="no evidence at all"):
@@ -209,7 +211,7 @@ def test_a_policy_that_asks_for_no_evidence_says_what_it_passed_over(store: Memo
     result = start(store, home, "streamrec:a", evidence=source)
     told = store.history()[-1].detail["not_asked_for"]
     assert [line.split(":")[0] for line in told] == [
-        *(f"[fail] {kind}" for kind in KINDS),
+        f"[fail] {', '.join(KINDS)}",
         f"[none] {', '.join(KINDS)}",
     ]
     assert f"not asked for by free@1: {told[-1]}" in result.plan
