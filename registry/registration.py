@@ -199,7 +199,7 @@ class Registration:
                 "the data snapshot's SHA-256": re.fullmatch(r"[0-9a-f]{64}", lineage.data_digest) is not None,
                 "seeds": bool(lineage.seeds),
                 "an evaluation": bool(lineage.metrics),
-                "baselines": bool(lineage.baselines),
+                "baselines": any(lineage.baselines.values()),
             }.items()
             if not there
         ]

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.checklist import absent
 from contracts.evidence import Check, Verdict
 from contracts.quality import QualityPolicy
-from registry.artifacts import Kind
+from registry.artifacts import Kind, model_name
 from registry.environment import CodeState
 from training.calibration import Choice
 
@@ -39,9 +40,16 @@ class Facts:
 
     @property
     def readiness(self) -> Verdict:
-        """Of all checks, advisory ones by their failure alone."""
+        """Of all checks, advisory ones by their failure alone; one of the checklist that is not there counts as open.
+        The lineage is checked when the models are registered, which is after the report."""
         verdicts = {check.verdict for checks in self.evidence.values() for check in checks if check.holds_up}
-        return "fail" if "fail" in verdicts else "inconclusive" if verdicts or not self.evidence else "pass"
+        lacking = any(
+            absent(model_name(kind), ("lineage", *(check.name for check in checks)))
+            for kind, checks in self.evidence.items()
+        )
+        if "fail" in verdicts:
+            return "fail"
+        return "inconclusive" if verdicts or lacking or not self.evidence else "pass"
 
     def checks(self) -> list[tuple[Check, tuple[Kind, ...]]]:
         """Each check once, with the models that carry it; what fails first."""

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from contracts.checklist import wanted
 from contracts.evidence import Check
 from contracts.quality import QualityPolicy
 from contracts.serving import SOURCES
@@ -117,6 +118,14 @@ def facts(words: str) -> Facts:
         evidence={"ranking": [check]},
         warnings=[words],
     )
+
+
+@pytest.mark.parametrize(
+    ("gone", "verdict"), [("", "pass"), ("lineage", "pass"), ("latency", "inconclusive"), ("slices", "inconclusive")]
+)
+def test_a_check_that_nobody_made_leaves_the_page_open(gone: str, verdict: str):
+    there = [Check(name=name, verdict="pass", detail="") for name in wanted("streamrec-ranking") if name != gone]
+    assert replace(facts("x"), evidence={"ranking": there}).readiness == verdict
 
 
 def test_hostile_words_of_the_data_stay_words(whole: tuple[TrainResult, Settings]):
