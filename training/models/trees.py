@@ -94,11 +94,15 @@ def fit_trees(
     """
     config = config or TreesConfig()
     reads = columns_read(schema, train.rows)
-    learn, check = (
-        _some(rows, at_most, reads, seed)
-        for rows, at_most in ((train, config.max_rows), (held_out, config.max_rows // 4))
+    trees = _boosted(
+        reads,
+        _some(train, config.max_rows, reads, seed),
+        _some(held_out, config.max_rows // 4, reads, seed),
+        costs or Costs(),
+        seed,
+        config,
+        unwanted or Event(),
     )
-    trees = _boosted(reads, learn, check, learn.weights(costs or Costs()), seed, config, unwanted or Event())
     progress("boosted trees", 1, 1)
     source = held_out if held_out.labels.any() else train
     raw = Trees(trees, reads)
@@ -135,7 +139,7 @@ def _boosted(
     reads: NDArray[np.bool_],
     train: RankingRows,
     held_out: RankingRows,
-    weights: NDArray[np.float32],
+    costs: Costs,
     seed: int,
     config: TreesConfig,
     unwanted: Event,
@@ -161,7 +165,7 @@ def _boosted(
         "seed": seed,
         "num_threads": threads(),
     }
-    learn = lightgbm.Dataset(train.rows, train.labels, weight=weights)
+    learn = lightgbm.Dataset(train.rows, train.labels, weight=train.weights(costs), params=parameters).construct()
 
     def give_up(env: lightgbm.callback.CallbackEnv) -> None:
         if unwanted.is_set():
@@ -170,8 +174,9 @@ def _boosted(
     stop: list[Callable[..., Any]] = []
     check = []
     if 0 < held_out.labels.sum() < len(held_out.labels):
-        check = [learn.create_valid(held_out.rows, held_out.labels)]
+        check = [learn.create_valid(held_out.rows, held_out.labels, params=parameters).construct()]
         stop = [lightgbm.early_stopping(config.patience, verbose=False)]
+    del train, held_out  # they are binned: nobody else holds these copies, a gigabyte at 3 million rows
     booster = lightgbm.train(parameters, learn, config.rounds, valid_sets=check, callbacks=[give_up, *stop])
     best = booster.best_iteration if stop else None
     return tuple(read_trees(booster.model_to_string(num_iteration=best), len(reads)))
