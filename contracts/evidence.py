@@ -1,5 +1,6 @@
 """Evidence: what is known about a model version, as checks with three verdicts."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,9 +46,16 @@ class Evidence(BaseModel):
 
     @property
     def readiness(self) -> Verdict:
-        """`fail` if one fails, else `inconclusive` if one is or one of the checklist is not there, else `pass`."""
-        verdicts = {check.verdict for check in self.checks if check.holds_up}
-        if "fail" in verdicts:
-            return "fail"
-        lacking = verdicts or not self.checks or absent(self.model, (check.name for check in self.checks))
-        return "inconclusive" if lacking else "pass"
+        return readiness(self.model, self.checks)
+
+
+def readiness(model: str, checks: Sequence[Check], later: Sequence[str] = ()) -> Verdict:
+    """`fail` if one fails, else `inconclusive` if one is or one of the checklist is not there, else `pass`.
+
+    later: checks that are made after this is asked.
+    """
+    verdicts = {check.verdict for check in checks if check.holds_up}
+    if "fail" in verdicts:
+        return "fail"
+    lacking = verdicts or not checks or absent(model, (*later, *(check.name for check in checks)))
+    return "inconclusive" if lacking else "pass"

@@ -65,9 +65,9 @@ def transactions(path: Path) -> None:
     )
 
 
-def streamrec(home: Path, *words: str, expect: int = 0) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", *words, "--json"],
+def typed(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *words],
         cwd=ROOT,
         env={**os.environ, "STREAMREC_HOME": str(home)},
         capture_output=True,
@@ -75,6 +75,10 @@ def streamrec(home: Path, *words: str, expect: int = 0) -> dict[str, Any]:
         timeout=240,
         check=False,
     )
+
+
+def streamrec(home: Path, *words: str, expect: int = 0) -> dict[str, Any]:
+    done = typed(home, *words, "--json")
     assert done.returncode == expect, f"streamrec {' '.join(words)}\n{done.stdout}\n{done.stderr}"
     document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
     return document
@@ -249,15 +253,7 @@ def test_what_a_trained_bento_lacks_refuses_its_release_line_by_line_with_the_co
     assert verdicts["one_run"] == "pass"
     assert verdicts["escalation"] == "inconclusive"  # the default policy names a role and no person
     assert verdicts["lineage"] == "pass"
-    answer = subprocess.run(
-        [sys.executable, "-m", "cli", "release", "start", built["tag"]],
-        cwd=ROOT,
-        env={**os.environ, "STREAMREC_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    answer = typed(home, "release", "start", built["tag"])
     assert answer.returncode == 3, answer.stderr
     lacking = missing(read_evidence(built["tag"], Settings(home=home)), built["tag"])
     assert any("escalation" in line.what for line in lacking)

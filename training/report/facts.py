@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.checklist import absent
-from contracts.evidence import Check, Verdict
+from contracts.evidence import Check, Verdict, readiness
 from contracts.quality import QualityPolicy
 from registry.artifacts import Kind, model_name
 from registry.environment import CodeState
+from registry.evidence import WORST_FIRST
 from training.calibration import Choice
 
 
@@ -42,14 +42,8 @@ class Facts:
     def readiness(self) -> Verdict:
         """Of all checks, advisory ones by their failure alone; one of the checklist that is not there counts as open.
         The lineage is checked when the models are registered, which is after the report."""
-        verdicts = {check.verdict for checks in self.evidence.values() for check in checks if check.holds_up}
-        lacking = any(
-            absent(model_name(kind), ("lineage", *(check.name for check in checks)))
-            for kind, checks in self.evidence.items()
-        )
-        if "fail" in verdicts:
-            return "fail"
-        return "inconclusive" if verdicts or lacking or not self.evidence else "pass"
+        of_each = {readiness(model_name(kind), checks, ("lineage",)) for kind, checks in self.evidence.items()}
+        return min(of_each, key=WORST_FIRST.index, default="inconclusive")
 
     def checks(self) -> list[tuple[Check, tuple[Kind, ...]]]:
         """Each check once, with the models that carry it; what fails first."""
